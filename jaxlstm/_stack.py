@@ -1,0 +1,100 @@
+"""Layers x directions around any one-layer function; it knows no implementation.
+
+Everything here is time-major and batched: x `[T, B, I]`, state h `[L*D, B, P]`, c `[L*D, B, H]`.
+"""
+
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+
+from jaxlstm._types import LSTMCellParams, LSTMParams, LSTMState
+
+
+class Layer(Protocol):
+    """One direction of one layer, as an implementation provides it."""
+
+    def __call__(
+        self,
+        params: LSTMCellParams,
+        x: jax.Array,
+        state: LSTMState,
+        *,
+        lengths: jax.Array | None,
+        begins: jax.Array | None,
+        reverse: bool,
+    ) -> tuple[jax.Array, LSTMState]:
+        """Run the cell over time.
+
+        Args:
+            params: of one cell.
+            x: `[T, B, I]`, finite at padding.
+            state: h `[B, P]`, c `[B, H]`, in the dtype to accumulate in; where the run sets out from.
+            lengths: `int[B]`, or None if every step counts. Past a row's length its state stands still and its
+                output is 0.
+            begins: `bool[T, B]`, or None: the state is zero before step t, whichever way time runs. False at padding.
+            reverse: from step T-1 down to 0.
+
+        Returns:
+            Output `[T, B, P]` in step order 0..T-1, and the state after the last step taken; in the state's dtype.
+        """
+        ...
+
+
+def valid_steps(lengths: jax.Array, num_steps: int) -> jax.Array:
+    """`bool[T, B]`, True where a row is not yet padding."""
+    return jnp.arange(num_steps, dtype=lengths.dtype)[:, None] < lengths[None, :]
+
+
+def dropout_mask(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
+    """X `[T, B, D*P]` with a share `rate` of its elements zeroed and the others scaled by `1/(1-rate)`."""
+    if rate == 1.0:
+        return jnp.zeros_like(x)
+    return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0)
+
+
+def _travel(resets: jax.Array, reverse: bool) -> tuple[jax.Array, jax.Array | None]:
+    """`resets` seen by one direction: where to begin anew before a step, and which rows end cleared."""
+    if not reverse:
+        return resets, None
+    # A new sequence begins at t, so the reverse run, having taken step t, hands nothing on to t-1.
+    return jnp.concatenate([resets[1:], jnp.zeros_like(resets[:1])]), resets[0]
+
+
+def stack(
+    layer: Layer,
+    params: LSTMParams,
+    x: jax.Array,
+    state: LSTMState,
+    *,
+    lengths: jax.Array | None = None,
+    resets: jax.Array | None = None,
+    dropout: float = 0.0,
+    dropout_key: jax.Array | None = None,
+) -> tuple[jax.Array, LSTMState]:
+    """Fold x `[T, B, I]` through all layers and directions; see `jaxlstm.lstm`. Returns `[T, B, D*P]` and the state."""
+    if lengths is not None:
+        valid = valid_steps(lengths, x.shape[0])
+        # Before the recurrence, not in it: a NaN that is masked only inside would still reach the gradients as 0 * NaN.
+        x = jnp.where(valid[:, :, None], x, 0)
+        resets = None if resets is None else resets & valid
+
+    final_states = []
+    for directions in params:
+        if final_states and dropout > 0 and dropout_key is not None:
+            dropout_key, layer_key = jax.random.split(dropout_key)
+            x = dropout_mask(x, dropout, layer_key)
+        outputs = []
+        for reverse, cell in enumerate(directions):
+            k = len(final_states)
+            begins, cleared = (None, None) if resets is None else _travel(resets, bool(reverse))
+            y, final = layer(
+                cell, x, LSTMState(state.h[k], state.c[k]), lengths=lengths, begins=begins, reverse=bool(reverse)
+            )
+            if cleared is not None:
+                final = LSTMState(*(jnp.where(cleared[:, None], 0, s) for s in final))
+            outputs.append(y)
+            final_states.append(final)
+        x = jnp.concatenate(outputs, axis=-1)
+    h, c = zip(*final_states, strict=True)
+    return x, LSTMState(jnp.stack(h), jnp.stack(c))
