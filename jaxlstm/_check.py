@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlstm._names import suffix
-from jaxlstm._types import LSTMCellParams, LSTMParams, LSTMState
+from jaxlstm._types import LSTMCellParams, LSTMState
 
 FLOATS = ("float32", "float64", "bfloat16", "float16")
 
