@@ -4,6 +4,11 @@ Legend: `B` batch, `T` time, `I` input, `H` hidden, `P` output width (`proj_size
 `L` layers, `D` directions. Gates lie along `4H` in the order i, f, g, o.
 """
 
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from jaxlstm import linen as linen
 from jaxlstm._init import init_lstm as init_lstm
 from jaxlstm._init import init_lstm_cell as init_lstm_cell
 from jaxlstm._lstm import lstm as lstm
@@ -11,3 +16,16 @@ from jaxlstm._lstm import lstm_cell as lstm_cell
 from jaxlstm._types import LSTMCellParams as LSTMCellParams
 from jaxlstm._types import LSTMParams as LSTMParams
 from jaxlstm._types import LSTMState as LSTMState
+from jaxlstm.linen import LSTM as LSTM
+from jaxlstm.linen import LSTMCell as LSTMCell
+
+if TYPE_CHECKING:
+    from jaxlstm import interop as interop
+    from jaxlstm import nnx as nnx
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import what not every user needs when it is first asked for: Flax's NNX takes as long as its Linen."""
+    if name in ("interop", "nnx"):
+        return importlib.import_module(f"jaxlstm.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

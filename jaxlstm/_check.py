@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxlstm._names import suffix
 from jaxlstm._types import LSTMCellParams, LSTMState
@@ -91,7 +92,7 @@ def check_sizes(
 
 def check_dropout(rate: Any) -> float:
     """A dropout rate: known while tracing, between 0 and 1."""
-    if isinstance(rate, jax.core.Tracer) or not isinstance(rate, float | int | np.floating | np.integer):
+    if isinstance(rate, Tracer) or not isinstance(rate, float | int | np.floating | np.integer):
         _refuse(
             "dropout",
             "a number from 0 to 1",
@@ -223,7 +224,7 @@ def check_state(state: Any, leading: str, lead: tuple[int, ...], hidden_size: in
 
 def check_lengths(lengths: Any, batch: tuple[int, ...], num_steps: int) -> jax.Array:
     """`int[B]` (`int[]` unbatched); within `[0, T]` where the values are known while tracing."""
-    if not isinstance(lengths, jax.core.Tracer):
+    if not isinstance(lengths, Tracer):
         # By numpy: inside jit, jnp would trace even a constant, and its values could not be read.
         values = np.asarray(lengths)
         if (

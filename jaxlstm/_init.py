@@ -1,12 +1,13 @@
 """Parameters drawn as PyTorch draws them, and the shapes that every other way of making them follows."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
 
 from jaxlstm._check import check_sizes
+from jaxlstm._names import suffix
 from jaxlstm._types import LSTMCellParams, LSTMParams
 
 
@@ -30,6 +31,31 @@ def layer_input_sizes(
     yield input_size
     for _ in range(num_layers - 1):
         yield (1 + bidirectional) * (proj_size or hidden_size)
+
+
+def lstm_shapes(
+    input_size: int,
+    hidden_size: int,
+    num_layers: int = 1,
+    *,
+    bias: bool = True,
+    bidirectional: bool = False,
+    proj_size: int = 0,
+) -> dict[str, tuple]:
+    """The shape of each parameter that a stack of these sizes has, by PyTorch's name."""
+    inputs = layer_input_sizes(input_size, hidden_size, num_layers, bidirectional=bidirectional, proj_size=proj_size)
+    return {
+        name + suffix(layer, direction): shape
+        for layer, size in enumerate(inputs)
+        for direction in range(1 + bidirectional)
+        for name, shape in cell_shapes(size, hidden_size, bias=bias, proj_size=proj_size).items()
+    }
+
+
+def uniform(hidden_size: int) -> Callable[..., jax.Array]:
+    """PyTorch's initializer `(key, shape, dtype)` of every leaf: U(-1/sqrt(H), 1/sqrt(H))."""
+    bound = 1 / math.sqrt(hidden_size)
+    return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
 def init_lstm_cell(
@@ -67,13 +93,10 @@ def init_lstm_cell(
     """
     check_sizes(input_size=input_size, hidden_size=hidden_size, proj_size=proj_size, dtype=dtype)
     shapes = cell_shapes(input_size, hidden_size, bias=bias, proj_size=proj_size)
-    bound = 1 / math.sqrt(hidden_size)
+    draw = uniform(hidden_size)
     keys = jax.random.split(key, len(shapes))
     return LSTMCellParams(
-        **{
-            name: jax.random.uniform(k, shape, dtype, -bound, bound)
-            for k, (name, shape) in zip(keys, shapes.items(), strict=True)
-        }
+        **{name: draw(k, shape, dtype) for k, (name, shape) in zip(keys, shapes.items(), strict=True)}
     )
 
 

@@ -198,9 +198,8 @@ def _run(
             jnp.zeros((*lead, sizes.output_size), accumulator), jnp.zeros((*lead, sizes.hidden_size), accumulator)
         )
 
-    layer = functools.partial(implementations.LAYERS[implementation], checkpoint_every=checkpoint_every, unroll=unroll)
-    y, state = stack(
-        layer,
+    y, final = stack(
+        functools.partial(implementations.LAYERS[implementation], checkpoint_every=checkpoint_every, unroll=unroll),
         _to(dtype, params),
         x.astype(dtype),
         _to(accumulator, state),
@@ -209,7 +208,7 @@ def _run(
         dropout=dropout,
         dropout_key=dropout_key,
     )
-    state = _to(dtype, state)
+    final = _to(dtype, final)
     if not batched:
-        return jnp.squeeze(y, 1), jax.tree.map(lambda s: jnp.squeeze(s, 1), state)
-    return (jnp.swapaxes(y, 0, 1) if batch_first else y), state
+        return jnp.squeeze(y, 1), LSTMState(*(jnp.squeeze(s, 1) for s in final))
+    return (jnp.swapaxes(y, 0, 1) if batch_first else y), final

@@ -1,0 +1,177 @@
+"""The derivative rule against automatic differentiation of the plain scan, and against finite differences."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+import jaxlstm
+from jaxlstm import _cell, _stack
+
+T, B, I, H, P = 5, 3, 3, 4, 2  # noqa: E741
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def plain_layer(params, x, state, *, lengths, begins, reverse):
+    """The cell under `lax.scan` with nothing else: what the derivative rule must equal."""
+    valid = jnp.ones(x.shape[:2], bool) if lengths is None else _stack.valid_steps(lengths, x.shape[0])
+    begins = jnp.zeros(x.shape[:2], bool) if begins is None else begins
+
+    def body(state, inputs):
+        x, begin, valid = (a[:, None] if a.ndim == 1 else a for a in inputs)
+        start = jaxlstm.LSTMState(*(jnp.where(begin, 0, s) for s in state))
+        after = _cell.step(params, start, _cell.input_gates(params, x, x.dtype))
+        after = jaxlstm.LSTMState(*(jnp.where(valid, new, old) for new, old in zip(after, state, strict=True)))
+        return after, jnp.where(valid, after.h, 0)
+
+    final, y = jax.lax.scan(body, state, (x, begins, valid), reverse=reverse)
+    return y, final
+
+
+def problem(proj_size=0, bidirectional=False, ragged=False, resets=False, bias=True):
+    key = iter(jax.random.split(jax.random.key(0), 9))
+    params = jaxlstm.init_lstm(
+        next(key), I, H, 2, bias=bias, bidirectional=bidirectional, proj_size=proj_size, dtype=jnp.float64
+    )
+    x = jax.random.normal(next(key), (T, B, I))
+    lead = (2 * (1 + bidirectional), B)
+    state = jaxlstm.LSTMState(
+        jax.random.normal(next(key), (*lead, proj_size or H)), jax.random.normal(next(key), (*lead, H))
+    )
+    options = {
+        "lengths": jnp.array([T, 0, 3]) if ragged else None,
+        "resets": jax.random.bernoulli(next(key), 0.3, (T, B)) if resets else None,
+    }
+    direction = jax.tree.map(lambda a: jax.random.normal(jax.random.key(a.size), a.shape), (params, x, state))
+    return (params, x, state), direction, options
+
+
+def dot(tree, other):
+    return sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True))
+
+
+def loss_of(function):
+    """A scalar in which every element of every result has its own weight, and a curvature of its own."""
+    weigh = lambda a: jnp.sum(jnp.sin(a) * (1 + jnp.arange(a.size).reshape(a.shape)))  # noqa: E731
+    return lambda *args: sum(map(weigh, jax.tree.leaves(function(*args))))
+
+
+def everything(function, args, direction):
+    """Value, jvp, gradient, and the second derivative by both orders of the two modes."""
+    gradient = jax.grad(loss_of(function), argnums=(0, 1, 2))
+
+    @jax.jit
+    def all_at_once(args, direction):
+        return {
+            "value": function(*args),
+            "jvp": jax.jvp(function, args, direction)[1],
+            "gradient": gradient(*args),
+            "forward over reverse": jax.jvp(gradient, args, direction)[1],
+            "reverse over reverse": jax.grad(lambda args: dot(gradient(*args), direction))(args),
+        }
+
+    return all_at_once(args, direction)
+
+
+# Each option alone, and all together, is what a rule can get wrong; the full product costs minutes of compilation.
+OPTIONS = [
+    {},
+    {"bias": False},
+    {"proj_size": P},
+    {"bidirectional": True},
+    {"ragged": True},
+    {"resets": True},
+    {"bidirectional": True, "ragged": True, "resets": True, "proj_size": P},
+]
+
+
+@pytest.mark.parametrize("checkpoint_every", [None, 2])
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options) or "plain")
+def test_rule_equals_differentiated_scan(options, checkpoint_every):
+    args, direction, kwargs = problem(**options)
+    ours = functools.partial(jaxlstm.lstm, checkpoint_every=checkpoint_every, **kwargs)
+    plain = functools.partial(_stack.stack, plain_layer, **kwargs)
+    got, wanted = (everything(lambda *args, f=f: f(*args), args, direction) for f in (ours, plain))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-10), got, wanted)
+
+
+@pytest.mark.parametrize("options", OPTIONS[-1:], ids=["all"])
+def test_finite_differences_to_second_order_in_both_modes(options):
+    (params, x, state), _, kwargs = problem(**options)
+    call = jax.jit(lambda params, x, state: jaxlstm.lstm(params, x, state, **kwargs))
+    check_grads(call, (params, x, state), order=2, modes=("fwd", "rev"), atol=1e-5, rtol=1e-5)
+
+
+def test_hessian_is_symmetric_and_that_of_the_plain_scan():
+    (params, x, state), _, _ = problem()
+
+    def loss(run):
+        return lambda x: loss_of(run)(params, x, state)
+
+    got = jax.jit(jax.hessian(loss(jaxlstm.lstm)))(x).reshape(x.size, x.size)
+    wanted = jax.jit(jax.hessian(loss(functools.partial(_stack.stack, plain_layer))))(x).reshape(x.size, x.size)
+    np.testing.assert_allclose(got, got.T, atol=1e-10)
+    np.testing.assert_allclose(got, wanted, atol=1e-10)
+
+
+@pytest.mark.parametrize(("over", "options"), itertools.product(["inputs", "parameters"], OPTIONS[-1:]), ids=str)
+def test_vmap_is_a_loop(over, options):
+    (params, x, state), _, kwargs = problem(**options)
+    axes = {"inputs": (None, 0, None), "parameters": (0, None, None)}[over]
+    stacked = jax.tree.map(lambda a: jnp.stack([a, -a]), (params, x, state))
+    args = tuple(many if axis == 0 else one for one, many, axis in zip((params, x, state), stacked, axes, strict=True))
+
+    @jax.jit
+    def both(params, x, state):
+        call = functools.partial(jaxlstm.lstm, **kwargs)
+        return call(params, x, state), jax.grad(loss_of(call), argnums=(0, 1, 2))(params, x, state)
+
+    got = jax.vmap(both, in_axes=axes)(*args)
+    for row in range(2):
+        one = tuple(
+            jax.tree.map(lambda a, row=row: a[row], a) if axis == 0 else a for a, axis in zip(args, axes, strict=True)
+        )
+        wanted = both(*one)
+        mine = jax.tree.map(lambda a, row=row: a[row], got)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-10), mine, wanted)
+
+
+def test_jax_checkpoint_changes_nothing():
+    args, _, kwargs = problem(**OPTIONS[-1])
+    call = functools.partial(jaxlstm.lstm, **kwargs)
+    wanted = jax.jit(jax.grad(loss_of(call), argnums=(0, 1, 2)))(*args)
+    got = jax.jit(jax.grad(loss_of(jax.checkpoint(call)), argnums=(0, 1, 2)))(*args)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-10), got, wanted)
+
+
+def test_weight_gradients_are_deferred():
+    """No loop of the compiled gradient carries an accumulator of a weight's shape: what the rule exists for."""
+    params = jaxlstm.init_lstm(jax.random.key(0), 24, 40, dtype=jnp.float32)
+    x = jnp.ones((6, 8, 24), jnp.float32)
+    loss = lambda params, x: jaxlstm.lstm(params, x)[0].sum()  # noqa: E731
+    text = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(params, x).as_text()
+    loops = [line for line in text.splitlines() if "stablehlo.while" in line]
+    assert len(loops) == 2
+    for weight in ("160x24", "24x160", "160x40", "40x160"):
+        carried = [line for line in text.splitlines() if "stablehlo.add" in line and f"tensor<{weight}xf32>" in line]
+        assert not carried
+
+
+def test_checkpoint_every_bounds_memory():
+    params = jaxlstm.init_lstm(jax.random.key(0), 16, 16, dtype=jnp.float32)
+    x = jax.ShapeDtypeStruct((1024, 4, 16), jnp.float32)
+
+    def temporary_bytes(every):
+        loss = lambda params, x: jaxlstm.lstm(params, x, checkpoint_every=every)[0].sum()  # noqa: E731
+        return jax.jit(jax.grad(loss)).lower(params, x).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary_bytes(32) < 0.25 * temporary_bytes(None)
