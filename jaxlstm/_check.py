@@ -72,9 +72,7 @@ def check_int(name: str, value: Any, least: int) -> int:
     return number
 
 
-def check_sizes(
-    *, input_size: int, hidden_size: int, num_layers: int = 1, proj_size: int = 0, dtype: Any = jnp.float32
-) -> None:
+def check_sizes(*, input_size: int, hidden_size: int, num_layers: int = 1, proj_size: int = 0) -> None:
     """The sizes that an LSTM is built from."""
     check_int("input_size", input_size, 1)
     check_int("hidden_size", hidden_size, 1)
@@ -86,8 +84,14 @@ def check_sizes(
             str(proj_size),
             "Project to fewer than hidden_size.",
         )
+
+
+def check_dtype(name: str, dtype: Any) -> None:
+    """A dtype to compute in or to hold parameters in."""
     if str(jnp.dtype(dtype)) not in FLOATS:
-        _refuse("dtype", f"one of {', '.join(FLOATS)}", str(jnp.dtype(dtype)), "Parameters are floating.", TypeError)
+        _refuse(
+            name, f"one of {', '.join(FLOATS)}", str(jnp.dtype(dtype)), "An LSTM's numbers are floating.", TypeError
+        )
 
 
 def check_dropout(rate: Any) -> float:

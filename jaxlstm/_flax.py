@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxlstm._check import check_dropout, check_sizes
+from jaxlstm._check import check_dropout, check_dtype, check_sizes
 from jaxlstm._init import lstm_shapes, uniform
 from jaxlstm._lstm import lstm, lstm_cell
 from jaxlstm._names import unflatten
@@ -19,20 +19,27 @@ State = LSTMState | tuple[jax.Array, jax.Array] | None
 
 
 def check_lstm(module, param_dtype: jax.typing.DTypeLike) -> None:
-    """Refuse sizes and rates that no LSTM can be built from."""
+    """Refuse what no LSTM can be built from."""
     check_dropout(module.dropout)
     check_sizes(
         input_size=module.input_size,
         hidden_size=module.hidden_size,
         num_layers=module.num_layers,
         proj_size=module.proj_size,
-        dtype=param_dtype,
     )
+    _check_dtypes(module, param_dtype)
 
 
 def check_cell(module, param_dtype: jax.typing.DTypeLike) -> None:
-    """Refuse sizes that no cell can be built from."""
-    check_sizes(input_size=module.input_size, hidden_size=module.hidden_size, dtype=param_dtype)
+    """Refuse what no cell can be built from."""
+    check_sizes(input_size=module.input_size, hidden_size=module.hidden_size)
+    _check_dtypes(module, param_dtype)
+
+
+def _check_dtypes(module, param_dtype: jax.typing.DTypeLike) -> None:
+    check_dtype("param_dtype", param_dtype)
+    if module.dtype is not None:
+        check_dtype("dtype", module.dtype)
 
 
 def drops(module) -> bool:

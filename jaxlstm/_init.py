@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 
-from jaxlstm._check import check_sizes
+from jaxlstm._check import check_dtype, check_sizes
 from jaxlstm._names import suffix
 from jaxlstm._types import LSTMCellParams, LSTMParams
 
@@ -91,7 +91,8 @@ def init_lstm_cell(
     >>> params.weight_hh.shape, params.weight_hr.shape
     ((20, 2), (2, 5))
     """
-    check_sizes(input_size=input_size, hidden_size=hidden_size, proj_size=proj_size, dtype=dtype)
+    check_sizes(input_size=input_size, hidden_size=hidden_size, proj_size=proj_size)
+    check_dtype("dtype", dtype)
     shapes = cell_shapes(input_size, hidden_size, bias=bias, proj_size=proj_size)
     draw = uniform(hidden_size)
     keys = jax.random.split(key, len(shapes))
@@ -137,7 +138,8 @@ def init_lstm(
     >>> params[1][0].weight_ih.shape  # layer 1 reads both directions of layer 0
     (20, 10)
     """
-    check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, proj_size=proj_size, dtype=dtype)
+    check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, proj_size=proj_size)
+    check_dtype("dtype", dtype)
     directions = 2 if bidirectional else 1
     keys = jax.random.split(key, (num_layers, directions))
     inputs = layer_input_sizes(input_size, hidden_size, num_layers, bidirectional=bidirectional, proj_size=proj_size)

@@ -1,7 +1,6 @@
 """The derivative rule against automatic differentiation of the plain scan, and against finite differences."""
 
 import functools
-import itertools
 
 import jax
 import jax.numpy as jnp
@@ -83,6 +82,7 @@ def everything(function, args, direction):
 
 
 # Each option alone, and all together, is what a rule can get wrong; the full product costs minutes of compilation.
+EVERYTHING = {"bidirectional": True, "ragged": True, "resets": True, "proj_size": P}
 OPTIONS = [
     {},
     {"bias": False},
@@ -90,12 +90,15 @@ OPTIONS = [
     {"bidirectional": True},
     {"ragged": True},
     {"resets": True},
-    {"bidirectional": True, "ragged": True, "resets": True, "proj_size": P},
+    EVERYTHING,
 ]
 
 
-@pytest.mark.parametrize("checkpoint_every", [None, 2])
-@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options) or "plain")
+@pytest.mark.parametrize(
+    ("options", "checkpoint_every"),
+    [(options, None) for options in OPTIONS] + [({}, 2), (EVERYTHING, 2)],
+    ids=lambda value: "-".join(value) or "plain" if isinstance(value, dict) else f"checkpoint_every={value}",
+)
 def test_rule_equals_differentiated_scan(options, checkpoint_every):
     args, direction, kwargs = problem(**options)
     ours = functools.partial(jaxlstm.lstm, checkpoint_every=checkpoint_every, **kwargs)
@@ -104,9 +107,8 @@ def test_rule_equals_differentiated_scan(options, checkpoint_every):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-10), got, wanted)
 
 
-@pytest.mark.parametrize("options", OPTIONS[-1:], ids=["all"])
-def test_finite_differences_to_second_order_in_both_modes(options):
-    (params, x, state), _, kwargs = problem(**options)
+def test_finite_differences_to_second_order_in_both_modes():
+    (params, x, state), _, kwargs = problem(**EVERYTHING)
     call = jax.jit(lambda params, x, state: jaxlstm.lstm(params, x, state, **kwargs))
     check_grads(call, (params, x, state), order=2, modes=("fwd", "rev"), atol=1e-5, rtol=1e-5)
 
@@ -123,9 +125,9 @@ def test_hessian_is_symmetric_and_that_of_the_plain_scan():
     np.testing.assert_allclose(got, wanted, atol=1e-10)
 
 
-@pytest.mark.parametrize(("over", "options"), itertools.product(["inputs", "parameters"], OPTIONS[-1:]), ids=str)
-def test_vmap_is_a_loop(over, options):
-    (params, x, state), _, kwargs = problem(**options)
+@pytest.mark.parametrize("over", ["inputs", "parameters"])
+def test_vmap_is_a_loop(over):
+    (params, x, state), _, kwargs = problem(**EVERYTHING)
     axes = {"inputs": (None, 0, None), "parameters": (0, None, None)}[over]
     stacked = jax.tree.map(lambda a: jnp.stack([a, -a]), (params, x, state))
     args = tuple(many if axis == 0 else one for one, many, axis in zip((params, x, state), stacked, axes, strict=True))
@@ -146,7 +148,7 @@ def test_vmap_is_a_loop(over, options):
 
 
 def test_jax_checkpoint_changes_nothing():
-    args, _, kwargs = problem(**OPTIONS[-1])
+    args, _, kwargs = problem(**EVERYTHING)
     call = functools.partial(jaxlstm.lstm, **kwargs)
     wanted = jax.jit(jax.grad(loss_of(call), argnums=(0, 1, 2)))(*args)
     got = jax.jit(jax.grad(loss_of(jax.checkpoint(call)), argnums=(0, 1, 2)))(*args)

@@ -1,0 +1,124 @@
+"""From arrays under PyTorch's names to parameters: first the names are checked, then the arrays.
+
+Two steps, so that a file whose names are wrong is refused before its arrays are read.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, NoReturn
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlstm._check import FLOATS
+from jaxlstm._init import cell_shapes, lstm_shapes
+from jaxlstm._names import suffix, unflatten
+from jaxlstm._types import LSTMCellParams, LSTMParams
+
+_FIELDS = {"weight_ih": "4H, I", "weight_hh": "4H, P", "bias_ih": "4H", "bias_hh": "4H", "weight_hr": "P, H"}
+_NAME = re.compile(rf"({'|'.join(_FIELDS)})(?:_l(0|[1-9][0-9]{{0,3}})(_reverse)?)?")
+
+
+class Layout(NamedTuple):
+    """What names alone tell: the source's key by PyTorch's name, L (0 for a single cell), D."""
+
+    keys: dict[str, str]
+    num_layers: int
+    num_directions: int
+
+
+def layout(keys: Iterable[str], prefix: str) -> Layout:
+    """Sort out the keys below `prefix`: each must be a parameter of one LSTM, and none of its may be missing.
+
+    Raises:
+        ValueError: no key, a surplus key, a missing one; the message names it.
+    """
+    prefix += "." if prefix and not prefix.endswith(".") else ""
+    keys = [str(key) for key in keys]
+    names = {key.removeprefix(prefix): key for key in keys if key.startswith(prefix)}
+    if not names:
+        raise ValueError(f"prefix: expected keys that start with {prefix!r}, got none. {_remedy(keys)}")
+
+    matches = {name: _NAME.fullmatch(name) for name in names}
+    stacked = any(match and match[2] for match in matches.values())
+    fields, num_layers, num_directions = {"weight_ih", "weight_hh"}, 1, 1
+    for name, match in matches.items():
+        if not match or bool(match[2]) != stacked:
+            raise ValueError(f"{names[name]}: not a parameter of this LSTM. {_remedy(keys)}")
+        fields |= {"bias_ih", "bias_hh"} if match[1].startswith("bias") else {match[1]}
+        num_layers = max(num_layers, 1 + int(match[2] or 0))
+        num_directions = 2 if match[3] else num_directions
+
+    tails = (suffix(k, d) for k in range(num_layers) for d in range(num_directions)) if stacked else ("",)
+    for name in (field + tail for tail in tails for field in _FIELDS if field in fields):
+        if name not in names:
+            raise ValueError(
+                f"{prefix}{name}: missing. All layers and directions have the same parameters, here "
+                f"{', '.join(sorted(names))}; for a single bias b give bias_ih = b and bias_hh = 0."
+            )
+    return Layout(names, num_layers if stacked else 0, num_directions)
+
+
+def assemble(layout: Layout, leaves: Mapping[str, np.ndarray]) -> LSTMParams | LSTMCellParams:
+    """Parameters from arrays by PyTorch's names, copied, once their dtypes and shapes are seen to fit.
+
+    Raises:
+        ValueError: a shape that does not fit; the message names the key.
+        TypeError: a dtype that is not floating.
+    """
+    for name, leaf in leaves.items():
+        if str(leaf.dtype) not in FLOATS:
+            raise TypeError(
+                f"{layout.keys[name]}: expected one of {', '.join(FLOATS)}, got {leaf.dtype}. Convert it first."
+            )
+    for name, shape in _shapes(layout, leaves).items():
+        if leaves[name].shape != shape:
+            axes = _FIELDS[name.partition("_l")[0]]
+            _refuse_shape(layout.keys[name], f"[{axes}] = {list(shape)}", leaves[name])
+
+    # jnp.array promises a copy, jnp.asarray does not: the source's owner may go on training it.
+    arrays = {name: jnp.array(leaf) for name, leaf in leaves.items()}
+    if layout.num_layers:
+        return unflatten(arrays, layout.num_layers, layout.num_directions)
+    return LSTMCellParams(**arrays)
+
+
+def _shapes(layout: Layout, leaves: Mapping[str, np.ndarray]) -> dict[str, tuple]:
+    """The shapes that go with I, H and P, as the first cell's weights tell them."""
+    first = suffix(0, 0) if layout.num_layers else ""
+    key, weight_ih = layout.keys["weight_ih" + first], leaves["weight_ih" + first]
+    if weight_ih.ndim != 2 or not weight_ih.shape[0] or weight_ih.shape[0] % 4:
+        _refuse_shape(key, "[4H, I], rows a multiple of 4", weight_ih)
+    hidden_size, input_size = weight_ih.shape[0] // 4, weight_ih.shape[1]
+    proj_size = 0
+    if "weight_hr" + first in leaves:
+        key, weight_hr = layout.keys["weight_hr" + first], leaves["weight_hr" + first]
+        if weight_hr.ndim != 2 or not 0 < weight_hr.shape[0] < hidden_size:
+            _refuse_shape(key, f"[P, H] with 0 < P < H = {hidden_size}", weight_hr)
+        proj_size = weight_hr.shape[0]
+    bias = "bias_ih" + first in leaves
+    if not layout.num_layers:
+        return cell_shapes(input_size, hidden_size, bias=bias, proj_size=proj_size)
+    return lstm_shapes(
+        input_size,
+        hidden_size,
+        layout.num_layers,
+        bias=bias,
+        bidirectional=layout.num_directions == 2,
+        proj_size=proj_size,
+    )
+
+
+def _refuse_shape(key: str, expected: str, leaf: np.ndarray) -> NoReturn:
+    raise ValueError(
+        f"{key}: expected {expected}, got {list(leaf.shape)}. "
+        "All parameters of an LSTM must agree in H, P and I, where layers above the first have I = D*P."
+    )
+
+
+def _remedy(keys: list[str]) -> str:
+    """Which prefixes would do."""
+    found = sorted({match[1] for key in keys if (match := re.fullmatch(r"(.+)\.weight_ih(?:_l0)?", key))})
+    if not found:
+        return "Expected names as in torch.nn.LSTM (weight_ih_l0, ...) or torch.nn.LSTMCell (weight_ih, ...)."
+    return f"Pick one layer of a larger model by its prefix: {', '.join(map(repr, found))}."

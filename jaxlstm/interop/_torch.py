@@ -1,0 +1,95 @@
+"""PyTorch's `state_dict`s, in and out."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlstm._check import check_cell_params, check_params
+from jaxlstm._names import flatten
+from jaxlstm._types import LSTMCellParams, LSTMParams
+from jaxlstm.interop._leaves import assemble, layout
+
+
+def from_torch(source: Any, prefix: str = "") -> Any:
+    """Parameters from PyTorch, value for value.
+
+    Args:
+        source: a `state_dict`, an `nn.LSTM`, an `nn.LSTMCell` or a module that holds one, or any mapping of PyTorch's
+            names to arrays: torch tensors on any device, numpy or JAX arrays.
+        prefix: which layer of a larger model: "encoder.lstm" takes the keys that start with "encoder.lstm.". Every key
+            below it must belong to the LSTM.
+
+    Returns:
+        `LSTMParams`, or `LSTMCellParams` where names have no `_l0`; copies, in the source's dtypes. Where JAX's
+        `jax_enable_x64` is off, as it is by default, float64 becomes float32. `batch_first` and `dropout` are no
+        parameters: tell them to `jaxlstm.lstm`.
+
+    Raises:
+        ValueError: a missing or surplus key, or a wrong shape; the message names the key.
+        TypeError: a source that is no mapping, or a leaf that is no floating array.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
+
+    >>> import numpy as np, jax.numpy as jnp, jaxlstm
+    >>> state_dict = {
+    ...     "lstm.weight_ih_l0": np.ones((20, 3), np.float32), "lstm.weight_hh_l0": np.ones((20, 5), np.float32),
+    ...     "lstm.bias_ih_l0": np.ones(20, np.float32), "lstm.bias_hh_l0": np.ones(20, np.float32),
+    ...     "linear.weight": np.ones((2, 5), np.float32),
+    ... }  # or torch.load("model.pt", weights_only=True)
+    >>> params = jaxlstm.interop.from_torch(state_dict, prefix="lstm")
+    >>> output, state = jaxlstm.lstm(params, jnp.ones((7, 2, 3)))
+    """
+    if callable(getattr(source, "state_dict", None)):
+        source = source.state_dict()
+    if not isinstance(source, Mapping):
+        raise TypeError(
+            "source: expected a state_dict, an nn.LSTM, an nn.LSTMCell or a mapping of names to arrays, got "
+            f"{type(source).__name__}. Load a file first: torch.load(path, weights_only=True)."
+        )
+    plan = layout(source, prefix)
+    return assemble(plan, {name: _as_numpy(key, source[key]) for name, key in plan.keys.items()})
+
+
+def to_torch(params: LSTMParams | LSTMCellParams) -> dict[str, np.ndarray]:
+    """Parameters under PyTorch's names, value for value.
+
+    Args:
+        params: of a stack or of one cell.
+
+    Returns:
+        Arrays of numpy by name, copies, in the parameters' dtypes. `torch.from_numpy` takes each, but for bfloat16,
+        which torch does not know in numpy: `torch.from_numpy(a.view(np.int16)).view(torch.bfloat16)`.
+
+    Raises:
+        ValueError, TypeError: parameters that `jaxlstm.lstm` would refuse.
+
+    >>> import jax, jaxlstm
+    >>> state_dict = jaxlstm.interop.to_torch(jaxlstm.init_lstm(jax.random.key(0), input_size=3, hidden_size=5))
+    >>> list(state_dict)
+    ['weight_ih_l0', 'weight_hh_l0', 'bias_ih_l0', 'bias_hh_l0']
+
+    In PyTorch: `nn.LSTM(3, 5).load_state_dict({name: torch.from_numpy(a) for name, a in state_dict.items()})`.
+    """
+    if isinstance(params, LSTMCellParams):
+        check_cell_params(params)
+    else:
+        check_params(params)
+    # Row-major, as files want it, and writable, as torch wants it: a JAX array's own numpy view is read-only.
+    return {name: np.array(leaf, order="C") for name, leaf in flatten(params).items()}
+
+
+def _as_numpy(key: str, leaf: Any) -> np.ndarray:
+    """A leaf of any framework in numpy."""
+    torch = sys.modules.get("torch")  # A tensor can only come from a torch that somebody has imported.
+    try:
+        if torch is None or not isinstance(leaf, torch.Tensor):
+            return np.asarray(leaf)
+        tensor = leaf.detach().cpu().contiguous()
+        if tensor.dtype == torch.bfloat16:
+            return tensor.view(torch.int16).numpy().view(jnp.bfloat16)
+        return tensor.numpy()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{key}: expected an array, got {type(leaf).__name__}: {error}") from error

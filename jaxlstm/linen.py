@@ -1,0 +1,184 @@
+"""Flax Linen modules: they hold parameters under PyTorch's names and call `jaxlstm.lstm`.
+
+>>> from jaxlstm.linen import LSTM, LSTMCell
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxlstm import _flax
+from jaxlstm._init import cell_shapes
+from jaxlstm._types import LSTMState
+
+
+class LSTM(nn.Module):
+    """`torch.nn.LSTM` as a Linen module: `apply(variables, x, state=None, ...) -> (output, LSTMState)`.
+
+    Its parameters are flat leaves under PyTorch's names (`weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`,
+    `weight_hr_l0`, then `_l0_reverse`, `_l1`, ...), so a `state_dict` and `variables["params"]` have the same keys
+    and shapes.
+
+    Attributes:
+        input_size: I.
+        hidden_size: H.
+        num_layers: L.
+        bias: whether the cells have their two biases.
+        batch_first: whether x, output and resets have B before T; states never move.
+        dropout: share of each layer's output but the last that is zeroed when not deterministic.
+        bidirectional: whether each layer also runs in reverse (D = 2).
+        proj_size: P, less than H; 0 for no projection.
+        dtype: what x and parameters are cast to before the run, and so the dtype of the results; None for the common
+            dtype of x and parameters.
+        param_dtype: dtype of the parameters.
+        implementation: None for the best on the platform compiled for, or a name, as in `jaxlstm.lstm`.
+        weight_init: initializer `(key, shape, dtype)` of each weight, partitioned ones (`nn.with_partitioning`) too;
+            None for PyTorch's U(-1/sqrt(H), 1/sqrt(H)).
+        bias_init: the same for each bias.
+
+    Raises:
+        ValueError: when built, a size or rate out of range.
+        TypeError: when built, one of the wrong kind.
+
+    Warns:
+        UserWarning: once, when built with dropout on a single layer, where it has nowhere to act.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
+
+    >>> import jax, jax.numpy as jnp, jaxlstm
+    >>> model = jaxlstm.LSTM(input_size=3, hidden_size=5, num_layers=2, bidirectional=True, batch_first=True)
+    >>> x = jnp.ones((4, 7, 3))  # [B, T, I]
+    >>> variables = model.init(jax.random.key(0), x)
+    >>> variables["params"]["weight_ih_l1_reverse"].shape
+    (20, 10)
+    >>> output, (h_n, c_n) = model.apply(variables, x, lengths=jnp.array([7, 5, 2, 7]))
+    >>> output.shape, h_n.shape
+    ((4, 7, 10), (4, 4, 5))
+    """
+
+    input_size: int
+    hidden_size: int
+    num_layers: int = 1
+    bias: bool = True
+    batch_first: bool = False
+    dropout: float = 0.0
+    bidirectional: bool = False
+    proj_size: int = 0
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    implementation: str | None = None
+    weight_init: Any = None
+    bias_init: Any = None
+
+    def __post_init__(self) -> None:
+        _flax.check_lstm(self, self.param_dtype)
+        # init, apply and bind build the module again, as a clone that is told its parent; the user leaves it out.
+        if self.parent is self.__dataclass_fields__["parent"].default:
+            _flax.warn_of_idle_dropout(self, stacklevel=5)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        state: _flax.State = None,
+        *,
+        lengths: jax.Array | None = None,
+        resets: jax.Array | None = None,
+        deterministic: bool = True,
+    ) -> tuple[jax.Array, LSTMState]:
+        """Run the stack over a sequence.
+
+        Args:
+            x: `[T, B, I]`, `[B, T, I]` with `batch_first`, or `[T, I]` unbatched.
+            state: initial `(h, c)`, h `[L*D, B, P]`, c `[L*D, B, H]` (without B unbatched); zeros if None.
+            lengths: `int[B]`, each row's count of valid steps.
+            resets: `bool[T, B]` (`[B, T]` with `batch_first`), True where a new sequence begins.
+            deterministic: False to drop: then `rngs={"dropout": key}` is needed if `dropout` acts anywhere.
+
+        Returns:
+            `(output, state)`, output `[T, B, D*P]` (axes as x's).
+
+        Raises:
+            ValueError, TypeError, NotImplementedError: as `jaxlstm.lstm` does.
+        """
+        leaves = _declare(self, _flax.shapes(self))
+        dropout_key = self.make_rng("dropout") if _flax.drops(self) and not deterministic else None
+        return _flax.run(self, leaves, x, state, lengths=lengths, resets=resets, dropout_key=dropout_key)
+
+
+class LSTMCell(nn.Module):
+    """`torch.nn.LSTMCell` as a Linen module: `apply(variables, x, state=None) -> LSTMState`, unpacking as `h, c`.
+
+    Its parameters are flat leaves under PyTorch's names: `weight_ih`, `weight_hh`, `bias_ih`, `bias_hh`.
+
+    Attributes:
+        input_size: I.
+        hidden_size: H.
+        bias: whether the cell has its two biases.
+        dtype: what x and parameters are cast to before the step, and so the dtype of the result; None for the common
+            dtype of x and parameters.
+        param_dtype: dtype of the parameters.
+        weight_init: initializer `(key, shape, dtype)` of each weight, partitioned ones too; None for PyTorch's
+            U(-1/sqrt(H), 1/sqrt(H)).
+        bias_init: the same for each bias.
+
+    Raises:
+        ValueError: when built, a size out of range.
+        TypeError: when built, one of the wrong kind.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTMCell.html
+
+    >>> import jax, jax.numpy as jnp, jaxlstm
+    >>> cell_0, cell_1 = jaxlstm.LSTMCell(100, 30), jaxlstm.LSTMCell(30, 20)
+    >>> x = jnp.ones((3, 100))
+    >>> (h0, c0), variables_0 = cell_0.init_with_output(jax.random.key(0), x)
+    >>> (h1, c1), variables_1 = cell_1.init_with_output(jax.random.key(1), h0)
+    >>> h0, c0 = cell_0.apply(variables_0, x, (h0, c0))
+    >>> h0.shape, h1.shape
+    ((3, 30), (3, 20))
+    """
+
+    input_size: int
+    hidden_size: int
+    bias: bool = True
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    weight_init: Any = None
+    bias_init: Any = None
+
+    def __post_init__(self) -> None:
+        _flax.check_cell(self, self.param_dtype)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, state: _flax.State = None) -> LSTMState:
+        """One step.
+
+        Args:
+            x: `[B, I]`, or `[I]` unbatched.
+            state: `(h, c)`, each `[B, H]` (without B unbatched); zeros if None.
+
+        Returns:
+            The new `LSTMState`.
+
+        Raises:
+            ValueError, TypeError: as `jaxlstm.lstm_cell` does.
+        """
+        leaves = _declare(self, cell_shapes(self.input_size, self.hidden_size, bias=self.bias))
+        return _flax.run_cell(self, leaves, x, state)
+
+
+def _declare(module: LSTM | LSTMCell, shapes: dict[str, tuple[int, ...]]) -> dict[str, jax.Array]:
+    """The module's parameters by name, drawn if it is being initialized."""
+    return {
+        name: module.param(
+            name,
+            _flax.initializer(name, module.hidden_size, module.weight_init, module.bias_init),
+            shape,
+            module.param_dtype,
+        )
+        for name, shape in shapes.items()
+    }

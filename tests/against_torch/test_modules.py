@@ -1,0 +1,86 @@
+"""The Flax modules take a PyTorch state_dict as it is, and start and warn as PyTorch's modules do."""
+
+import functools
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+
+import jaxlstm
+
+GRID = [
+    dict(zip(("num_layers", "bias", "batch_first", "bidirectional", "proj_size"), values, strict=True))
+    for values in itertools.product((1, 2), (True, False), (True, False), (False, True), (0, 2))
+]
+
+
+def linen(kind: str, leaves, x, state, *args, **options):
+    return getattr(jaxlstm, kind)(*args, **options).apply({"params": leaves}, x, state)
+
+
+def of_nnx(kind: str, leaves, x, state, *args, **options):
+    module = getattr(jaxlstm.nnx, kind)(*args, **options, rngs=nnx.Rngs(0))
+    parameters: Any = nnx.state(module, nnx.Param)
+    assert set(parameters) == set(leaves)
+    nnx.update(module, {name: parameters[name].replace(jnp.asarray(leaf)) for name, leaf in leaves.items()})
+    return module(x, state)
+
+
+both = pytest.mark.parametrize("run", [linen, of_nnx])
+
+
+def in_jax(tree):
+    return jax.tree.map(lambda tensor: jnp.asarray(tensor.detach().numpy()), tree)
+
+
+def assert_close(got, expected):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6, rtol=0), got, expected)
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning")
+@both
+@pytest.mark.parametrize("options", GRID, ids=lambda options: "-".join(map(str, options.values())))
+def test_lstm_under_pytorchs_parameters(run, options):
+    torch.manual_seed(0)
+    theirs = torch.nn.LSTM(3, 5, **options)
+    x = torch.randn(4, 6, 3)
+    lead, batch = options["num_layers"] * (1 + options["bidirectional"]), 4 if options["batch_first"] else 6
+    state = torch.randn(lead, batch, options["proj_size"] or 5), torch.randn(lead, batch, 5)
+    y, (h, c) = run("LSTM", in_jax(dict(theirs.state_dict())), in_jax(x), in_jax(state), 3, 5, **options)
+    assert_close((y, (h, c)), in_jax(theirs(x, state)))
+
+
+@both
+@pytest.mark.parametrize("bias", [True, False])
+def test_cell_under_pytorchs_parameters(run, bias):
+    torch.manual_seed(0)
+    theirs = torch.nn.LSTMCell(3, 5, bias)
+    leaves = in_jax(dict(theirs.state_dict()))
+    x, state = torch.randn(4, 3), (torch.randn(4, 5), torch.randn(4, 5))
+    assert_close(tuple(run("LSTMCell", leaves, in_jax(x), in_jax(state), 3, 5, bias)), in_jax(theirs(x, state)))
+    assert_close(tuple(run("LSTMCell", leaves, in_jax(x), None, 3, 5, bias)), in_jax(theirs(x)))
+
+
+@pytest.mark.parametrize("options", GRID, ids=lambda options: "-".join(map(str, options.values())))
+def test_linen_params_load_into_pytorch(options):
+    theirs = torch.nn.LSTM(3, 5, **options)
+    params: Any = jaxlstm.LSTM(3, 5, **options).init(jax.random.key(0), jnp.zeros((1, 1, 3)))["params"]
+    assert {name: leaf.shape for name, leaf in params.items()} == {
+        name: tuple(tensor.shape) for name, tensor in theirs.state_dict().items()
+    }
+    theirs.load_state_dict({name: torch.from_numpy(np.array(leaf)) for name, leaf in params.items()})
+
+
+def test_idle_dropout_warns_in_pytorchs_words():
+    makers = (torch.nn.LSTM, jaxlstm.LSTM, functools.partial(jaxlstm.nnx.LSTM, rngs=nnx.Rngs(0)))
+    words = []
+    for make in makers:
+        with pytest.warns(UserWarning, match="^dropout option") as caught:
+            make(3, 5, dropout=0.25)
+        words.append([str(warning.message) for warning in caught])
+    assert words[1] == words[2] == words[0]
