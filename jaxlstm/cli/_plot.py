@@ -1,0 +1,48 @@
+"""The picture of a run's loss."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from jaxlstm.cli._compressors import Yardstick
+from jaxlstm.cli._run import replacing
+
+
+def plot_loss(path: Path, lines: list[dict[str, Any]], sticks: dict[str, Yardstick]) -> None:
+    """Write a PNG of training and held-out bits per character over the characters read, with the yardsticks."""
+    held_out = "held_out_bits_per_character"
+    characters = np.array([line["characters"] for line in lines])
+    bits = np.array([line["bits_per_character"] for line in lines])
+    scored = [(line["characters"], line[held_out]) for line in lines if held_out in line]
+
+    figure = Figure(figsize=(8, 5), layout="constrained", dpi=150)
+    axes = figure.add_subplot()
+    axes.plot(characters, bits, color="tab:blue", alpha=0.25, linewidth=0.8)
+    axes.plot(characters, _smooth(bits), color="tab:blue", label="training, smoothed")
+    axes.plot(*zip(*scored, strict=True), "o-", color="tab:red", label=f"held out, {scored[-1][1]:.2f} at the end")
+    for (name, stick), style in zip(sticks.items(), ("-", "--", ":"), strict=True):
+        axes.axhline(
+            stick.alone,
+            color="0.35",
+            linestyle=style,
+            linewidth=1,
+            label=f"{name} on the held-out text, {stick.alone:.2f}",
+        )
+    axes.set_xlabel("characters read")
+    axes.set_ylabel("bits per character")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlim(0)
+    axes.set_ylim(0, min(bits.max(), 8) * 1.05)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Each value's mean with those around it, over a fortieth of the run."""
+    half = len(values) // 80
+    return np.array([values[max(0, k - half) : k + half + 1].mean() for k in range(len(values))])

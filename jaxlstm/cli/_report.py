@@ -1,0 +1,38 @@
+"""What is shown at a run's end: held-out score beside compressors', the loss's picture, a sample."""
+
+import shlex
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from jaxlstm.cli import _run
+from jaxlstm.cli._compressors import Yardstick, yardsticks
+from jaxlstm.cli._model import TrainState, continuation, make_model
+from jaxlstm.cli._plot import plot_loss
+from jaxlstm.cli._text import default_prompt
+
+
+def report(out: Path, record: _run.Record, state: TrainState, train_text: str, held_out: str) -> None:
+    """Write `loss.png`, and print the score, a sample, and where things are."""
+    lines = _run.read_metrics(out)
+    sticks = yardsticks(train_text, held_out)
+    plot_loss(out / _run.PLOT, lines, sticks)
+    Console().print(_table(lines[-1]["held_out_bits_per_character"], sticks))
+    model = make_model(record.config, record.vocabulary)
+    prompt = default_prompt(record.vocabulary)
+    text = continuation(model, state.params, record.vocabulary, prompt, 500, temperature=0.7, seed=record.config.seed)
+    click.echo(f"A sample:\n{text}\n")
+    click.echo(f"Losses, their picture and checkpoints are in {out}. More text: jaxlstm sample {shlex.quote(str(out))}")
+
+
+def _table(score: float, sticks: dict[str, Yardstick]) -> Table:
+    table = Table(title="Bits per character of the held-out text", title_justify="left")
+    table.add_column("")
+    table.add_column("having read the training text", justify="right")
+    table.add_column("on its own", justify="right")
+    table.add_row("this LSTM", f"{score:.3f}", "")
+    for name, stick in sticks.items():
+        table.add_row(name, f"{stick.after:.3f}", f"{stick.alone:.3f}")
+    return table
