@@ -5,7 +5,10 @@
     c' = f * c + i * g                                h' = o * tanh(c')        (then W_hr h' if projected)
 
 As in `torch.nn.LSTMCell`; the projection is that of Sak, Senior & Beaufays 2014 (arXiv:1402.1128).
+Gates are the four arrays (i, f, g, o), in whatever layout c has.
 """
+
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -13,31 +16,33 @@ from jax import lax
 
 from jaxlstm._types import LSTMCellParams, LSTMState
 
-
-def matmul(x: jax.Array, weight: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
-    """`x weight^T`: x `[..., K]`, weight `[N, K]`, to `[..., N]`, accumulated in and returned as `dtype`."""
-    contract_last = (((x.ndim - 1,), (1,)), ((), ()))
-    return lax.dot_general(x.astype(weight.dtype), weight, contract_last, preferred_element_type=jnp.dtype(dtype))
+Gates: TypeAlias = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
 
-def input_gates(params: LSTMCellParams, x: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
-    """`W_ih x + b_ih + b_hh`, the share of the gates that no state enters: x `[..., I]` to `[..., 4H]`."""
-    gates = matmul(x, params.weight_ih, dtype)
-    if params.bias_ih is not None and params.bias_hh is not None:
-        gates += lax.expand_dims(params.bias_ih.astype(dtype) + params.bias_hh.astype(dtype), range(gates.ndim - 1))
-    return gates
+def activate(gates: Gates) -> Gates:
+    """The gates, from the sums that go into them."""
+    i, f, g, o = gates
+    return jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
 
 
-def recur(gates: jax.Array, c: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """`(h', c')`, `h'` before any projection: gates `[..., 4H]` before activation, c `[..., H]`."""
-    i, f, g, o = jnp.split(gates, 4, axis=-1)
-    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-    return jax.nn.sigmoid(o) * jnp.tanh(c), c
+def advance(gates: Gates, c: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`(h', c')` from active gates, h' before any projection."""
+    i, f, g, o = gates
+    c = f * c + i * g
+    return o * jnp.tanh(c), c
 
 
-def step(params: LSTMCellParams, state: LSTMState, xp: jax.Array) -> LSTMState:
-    """One step from the projected input `xp = input_gates(params, x)`, `[..., 4H]`, in the state's own dtype."""
-    h, c = recur(xp + matmul(state.h, params.weight_hh, xp.dtype), state.c)
-    if params.weight_hr is not None:
-        h = matmul(h, params.weight_hr, h.dtype)
-    return LSTMState(h, c)
+def step(params: LSTMCellParams, state: LSTMState, x: jax.Array) -> LSTMState:
+    """One step of x `[..., I]`, accumulated in the state's own dtype: h `[..., P]`, c `[..., H]`."""
+
+    def matmul(x, weight):
+        contract_last = (((x.ndim - 1,), (1,)), ((), ()))
+        return lax.dot_general(x.astype(weight.dtype), weight, contract_last, preferred_element_type=state.c.dtype)
+
+    sums = matmul(x, params.weight_ih) + matmul(state.h, params.weight_hh)
+    for bias in (params.bias_ih, params.bias_hh):
+        if bias is not None:
+            sums += jnp.broadcast_to(bias, sums.shape)
+    i, f, g, o = jnp.split(sums, 4, axis=-1)
+    h, c = advance(activate((i, f, g, o)), state.c)
+    return LSTMState(h if params.weight_hr is None else matmul(h, params.weight_hr), c)

@@ -75,7 +75,7 @@ def initializer(name: str, hidden_size: int, weight_init: Callable | None, bias_
     return (weight_init if name.startswith("weight") else bias_init) or uniform(hidden_size)
 
 
-def _cast(leaves: dict[str, jax.Array], x: jax.Array, dtype: jax.typing.DTypeLike | None):
+def _cast(leaves: dict[str, jax.Array], x: jax.typing.ArrayLike, dtype: jax.typing.DTypeLike | None):
     """`(leaves, x)` in the dtype to compute in; as they are if it is None."""
     if dtype is None:
         return leaves, x
@@ -83,7 +83,7 @@ def _cast(leaves: dict[str, jax.Array], x: jax.Array, dtype: jax.typing.DTypeLik
 
 
 def run(
-    module, leaves: dict[str, jax.Array], x: jax.Array, state: State, *, lengths, resets, dropout_key
+    module, leaves: dict[str, jax.Array], x: jax.typing.ArrayLike, state: State, *, lengths, resets, dropout_key
 ) -> tuple[jax.Array, LSTMState]:
     """An LSTM module's call, from its leaves by name."""
     leaves, x = _cast(leaves, x, module.dtype)
@@ -100,10 +100,10 @@ def run(
     )
 
 
-def run_cell(module, leaves: dict[str, jax.Array], x: jax.Array, state: State) -> LSTMState:
+def run_cell(module, leaves: dict[str, jax.Array], x: jax.typing.ArrayLike, state: State) -> LSTMState:
     """An LSTMCell module's call, from its leaves by name."""
-    leaves, x = _cast(leaves, jnp.asarray(x), module.dtype)
+    leaves, x = _cast(leaves, x, module.dtype)
     if state is None:
-        zeros = jnp.zeros((*x.shape[:-1], module.hidden_size), leaves["weight_hh"].dtype)
+        zeros = jnp.zeros((*jnp.shape(x)[:-1], module.hidden_size), leaves["weight_hh"].dtype)
         state = LSTMState(zeros, zeros)
     return lstm_cell(LSTMCellParams(**leaves), state, x)[0]

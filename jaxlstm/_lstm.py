@@ -1,12 +1,13 @@
 """The public functions: check, choose, call."""
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
 from jaxlstm import _check, implementations
-from jaxlstm._cell import input_gates, step
+from jaxlstm._cell import step
 from jaxlstm._stack import stack
 from jaxlstm._types import LSTMCellParams, LSTMParams, LSTMState
 
@@ -25,7 +26,7 @@ def _accumulator(dtype) -> jnp.dtype:
 
 
 def lstm_cell(
-    params: LSTMCellParams, state: LSTMState | tuple[jax.Array, jax.Array], x: jax.Array
+    params: LSTMCellParams, state: LSTMState | tuple[jax.Array, jax.Array], x: jax.typing.ArrayLike
 ) -> tuple[LSTMState, jax.Array]:
     """One step of an LSTM; `jax.lax.scan(partial(lstm_cell, params), state, xs)` folds it over time.
 
@@ -66,18 +67,18 @@ def _cell_step(params: LSTMCellParams, state: LSTMState, x: jax.Array) -> tuple[
     dtype = _common_dtype(params, x)
     accumulator = _accumulator(dtype)
     params = _to(dtype, params)
-    after = step(params, _to(accumulator, state), input_gates(params, x, accumulator))
+    after = step(params, _to(accumulator, state), x)
     after = _to(dtype, after)
     return after, after.h
 
 
 def lstm(
     params: LSTMParams,
-    x: jax.Array,
+    x: jax.typing.ArrayLike,
     state: LSTMState | tuple[jax.Array, jax.Array] | None = None,
     *,
-    lengths: jax.Array | None = None,
-    resets: jax.Array | None = None,
+    lengths: jax.typing.ArrayLike | Sequence[int] | None = None,
+    resets: jax.typing.ArrayLike | None = None,
     batch_first: bool = False,
     dropout: float = 0.0,
     dropout_key: jax.Array | None = None,

@@ -4,6 +4,9 @@
 `_reverse` behind it for the second direction; a single cell's names have neither.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from jaxlstm._types import LSTMCellParams, LSTMParams
 
 
@@ -24,11 +27,17 @@ def flatten(params: LSTMParams | LSTMCellParams) -> dict:
     }
 
 
-def unflatten(leaves: dict, num_layers: int, num_directions: int) -> LSTMParams:
+def unflatten(leaves: Mapping[str, Any], num_layers: int, num_directions: int) -> LSTMParams:
     """`LSTMParams` from leaves by PyTorch's names; what is absent is None."""
     return tuple(
         tuple(
-            LSTMCellParams(*(leaves.get(name + suffix(layer, direction)) for name in LSTMCellParams._fields))
+            LSTMCellParams(
+                **{
+                    name: leaves[name + suffix(layer, direction)]
+                    for name in LSTMCellParams._fields
+                    if name + suffix(layer, direction) in leaves
+                }
+            )
             for direction in range(num_directions)
         )
         for layer in range(num_layers)

@@ -8,6 +8,7 @@ Legend, used by every shape in this package:
 from typing import NamedTuple, TypeAlias
 
 import jax
+from jax import export
 
 
 class LSTMCellParams(NamedTuple):
@@ -53,3 +54,8 @@ class LSTMState(NamedTuple):
 
     h: jax.Array
     c: jax.Array
+
+
+# So that what takes or gives them can be serialized by `jax.export`.
+for _type in (LSTMCellParams, LSTMState):
+    export.register_namedtuple_serialization(_type, serialized_name=f"jaxlstm.{_type.__name__}")

@@ -3,6 +3,7 @@
 >>> from jaxlstm.linen import LSTM, LSTMCell
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -82,11 +83,11 @@ class LSTM(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: jax.Array,
+        x: jax.typing.ArrayLike,
         state: _flax.State = None,
         *,
-        lengths: jax.Array | None = None,
-        resets: jax.Array | None = None,
+        lengths: jax.typing.ArrayLike | Sequence[int] | None = None,
+        resets: jax.typing.ArrayLike | None = None,
         deterministic: bool = True,
     ) -> tuple[jax.Array, LSTMState]:
         """Run the stack over a sequence.
@@ -154,7 +155,7 @@ class LSTMCell(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, x: jax.Array, state: _flax.State = None) -> LSTMState:
+    def __call__(self, x: jax.typing.ArrayLike, state: _flax.State = None) -> LSTMState:
         """One step.
 
         Args:

@@ -3,7 +3,7 @@
 >>> from jaxlstm.nnx import LSTM, LSTMCell
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -94,11 +94,11 @@ class LSTM(nnx.Module):
 
     def __call__(
         self,
-        x: jax.Array,
+        x: jax.typing.ArrayLike,
         state: _flax.State = None,
         *,
-        lengths: jax.Array | None = None,
-        resets: jax.Array | None = None,
+        lengths: jax.typing.ArrayLike | Sequence[int] | None = None,
+        resets: jax.typing.ArrayLike | None = None,
     ) -> tuple[jax.Array, LSTMState]:
         """Run the stack over a sequence.
 
@@ -181,7 +181,7 @@ class LSTMCell(nnx.Module):
         _flax.check_cell(self, param_dtype)
         _declare(self, cell_shapes(input_size, hidden_size, bias=bias), param_dtype, weight_init, bias_init, rngs)
 
-    def __call__(self, x: jax.Array, state: _flax.State = None) -> LSTMState:
+    def __call__(self, x: jax.typing.ArrayLike, state: _flax.State = None) -> LSTMState:
         """One step.
 
         Args:

@@ -4,6 +4,7 @@
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from cases import Case, arrays, grid
@@ -23,6 +24,7 @@ if __name__ == "__main__":
     from against_torch import torch_oracle
 
     results = {case: torch_oracle.run(case, arrays(case, np.float64)) for case in CASES}
-    np.savez_compressed(
-        FILE, **{f"{case}/{name}": array for case, result in results.items() for name, array in result.items()}
-    )
+    by_name: dict[str, Any] = {
+        f"{case}/{name}": array for case, result in results.items() for name, array in result.items()
+    }
+    np.savez_compressed(FILE, **by_name)

@@ -1,6 +1,7 @@
 """The derivative rule against automatic differentiation of the plain scan, and against finite differences."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ def plain_layer(params, x, state, *, lengths, begins, reverse):
     def body(state, inputs):
         x, begin, valid = (a[:, None] if a.ndim == 1 else a for a in inputs)
         start = jaxlstm.LSTMState(*(jnp.where(begin, 0, s) for s in state))
-        after = _cell.step(params, start, _cell.input_gates(params, x, x.dtype))
+        after = _cell.step(params, start, x)
         after = jaxlstm.LSTMState(*(jnp.where(valid, new, old) for new, old in zip(after, state, strict=True)))
         return after, jnp.where(valid, after.h, 0)
 
@@ -46,7 +47,7 @@ def problem(proj_size=0, bidirectional=False, ragged=False, resets=False, bias=T
     state = jaxlstm.LSTMState(
         jax.random.normal(next(key), (*lead, proj_size or H)), jax.random.normal(next(key), (*lead, H))
     )
-    options = {
+    options: dict[str, Any] = {
         "lengths": jnp.array([T, 0, 3]) if ragged else None,
         "resets": jax.random.bernoulli(next(key), 0.3, (T, B)) if resets else None,
     }
@@ -174,6 +175,8 @@ def test_checkpoint_every_bounds_memory():
 
     def temporary_bytes(every):
         loss = lambda params, x: jaxlstm.lstm(params, x, checkpoint_every=every)[0].sum()  # noqa: E731
-        return jax.jit(jax.grad(loss)).lower(params, x).compile().memory_analysis().temp_size_in_bytes
+        analysis = jax.jit(jax.grad(loss)).lower(params, x).compile().memory_analysis()
+        assert analysis is not None
+        return analysis.temp_size_in_bytes
 
     assert temporary_bytes(32) < 0.25 * temporary_bytes(None)

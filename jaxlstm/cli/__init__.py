@@ -9,6 +9,9 @@ import click
 COMMANDS = {
     "train": "jaxlstm.cli.train:train",
     "sample": "jaxlstm.cli.sample:sample",
+    "bench": "jaxlstm.cli.bench:bench",
+    "convert": "jaxlstm.cli.convert:convert",
+    "inspect": "jaxlstm.cli.convert:inspect",
 }
 """Name to where its click command stands; each is imported only when it is called or listed."""
 
@@ -30,7 +33,7 @@ class _LazyGroup(click.Group):
 @click.version_option(package_name="jaxlstm")
 @click.pass_context
 def _jaxlstm(ctx: click.Context) -> None:
-    """PyTorch's LSTM in JAX: train a character model, and sample from it."""
+    """PyTorch's LSTM in JAX: train a character model and sample from it, compare speeds, convert weights."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 

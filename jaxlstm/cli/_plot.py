@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from jaxlstm._write import replacing
 from jaxlstm.cli._compressors import Yardstick
-from jaxlstm.cli._run import replacing
 
 
 def plot_loss(path: Path, lines: list[dict[str, Any]], sticks: dict[str, Yardstick]) -> None:

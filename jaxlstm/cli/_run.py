@@ -6,16 +6,14 @@ checkpoints/    orbax's; one that was not finished does not count
 loss.png        at the end
 """
 
-import contextlib
 import dataclasses
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
+from jaxlstm._write import replacing, unfinished
 from jaxlstm.cli._config import TrainConfig
 
 CONFIG = "config.json"
@@ -40,14 +38,6 @@ class Record:
     vocabulary: str
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path to write to, which takes the place of `path` once all is written."""
-    temporary = path.with_name(path.name + ".tmp")
-    yield temporary
-    os.replace(temporary, path)
-
-
 def check_free(out: Path) -> None:
     """Refuse a folder that holds anything.
 
@@ -55,7 +45,7 @@ def check_free(out: Path) -> None:
         click.UsageError: it does, or is none.
     """
     try:
-        found = {path.name for path in out.iterdir()} - {CONFIG + ".tmp"}
+        found = {path.name for path in out.iterdir()} - {unfinished(out / CONFIG).name}
     except FileNotFoundError:
         return
     except OSError as error:
@@ -99,7 +89,7 @@ def load(out: Path) -> Record:
 
 def was_begun(out: Path) -> bool:
     """Whether a run was killed here while its configuration was being written."""
-    return (out / (CONFIG + ".tmp")).exists() and not (out / CONFIG).exists()
+    return unfinished(out / CONFIG).exists() and not (out / CONFIG).exists()
 
 
 class Metrics:

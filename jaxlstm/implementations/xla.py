@@ -1,21 +1,43 @@
 """The cell folded over time by `jax.lax.scan`: runs on every platform, differentiates to any order.
 
-Differentiating the scan itself would add `dz_t h_{t-1}^T` to a `[4H, P]` accumulator at every step. Here the tangent
-is written as bulk products over all steps, plus a second scan that is linear in the tangents and holds the weights
-constant. Transposing it therefore gives each weight gradient as one product over all steps, and since it is made of
-ordinary JAX, forward mode, `vmap`, `jax.checkpoint` and higher orders work on it.
+**The derivative.** Differentiating the scan itself would add `dz_t h_{t-1}^T` to a `[4H, P]` accumulator at every
+step. Here the tangent is written as one product over all steps for what the parameters' tangents bring, and a second
+scan that is linear in the other tangents and holds the weights constant. Transposing it therefore gives each weight's
+gradient as one product over all steps, and since it is made of ordinary JAX, forward mode, `vmap`, `jax.checkpoint`
+and higher orders work on it.
+
+**The layout.** Inside, features come first: state `[P, B]` and `[H, B]`, gates `[4H, B]`, so that a gate is a
+contiguous block and each step is one product `[W_ih W_hh] [x; h]` in the orientation that XLA's CPU backend does best.
 """
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxlstm._cell import input_gates, matmul, recur, step
+from jaxlstm._cell import Gates, activate, advance, step
 from jaxlstm._stack import valid_steps
 from jaxlstm._types import LSTMCellParams, LSTMState
+from jaxlstm.implementations._product import product, with_transpose
+
+
+class Weights(NamedTuple):
+    """A cell's parameters as a step uses them: `gates = weight [x; h] + bias`."""
+
+    weight: jax.Array  # [4H, I+P]
+    bias: jax.Array | None  # [4H]
+    weight_hr: jax.Array | None  # [P, H]
+
+
+class Inputs(NamedTuple):
+    """What a step is given besides the state; over all steps with T before."""
+
+    x: jax.Array  # [B, I]
+    begin: jax.Array | None  # bool[B]
+    valid: jax.Array | None  # bool[B]
 
 
 def layer(
@@ -31,19 +53,46 @@ def layer(
 ) -> tuple[jax.Array, LSTMState]:
     """One direction of one layer, as `jaxlstm._stack.Layer` describes it.
 
-    The backward pass keeps, per step and row, x, `4H` gates, `H` of c and `P` of h.
+    For the backward pass it keeps, per step and row, 4H gates, H of c, and I+P of x and h; with `checkpoint_every=k`
+    the state of every k-th step instead, and those of k steps at a time.
     """
-    valid = None if lengths is None else valid_steps(lengths, x.shape[0])
-    run = functools.partial(_fold, reverse, unroll or 1, params)
+    inputs = Inputs(x, begins, None if lengths is None else valid_steps(lengths, x.shape[0]))
+    if x.shape[0] == 1:
+        return _single(params, state, jax.tree.map(lambda a: a[0], inputs))
+    dtype = state.c.dtype
+    weights = Weights(
+        jnp.concatenate([params.weight_ih, params.weight_hh], axis=1),
+        None if params.bias_ih is None or params.bias_hh is None else (params.bias_ih.astype(dtype) + params.bias_hh),
+        params.weight_hr,
+    )
+    run = functools.partial(_fold, reverse, unroll or 1, weights)
+    state = _turned(state)
     if checkpoint_every is None:
-        return run(state, (x, begins, valid))
-    return _checkpointed(run, state, (x, begins, valid), checkpoint_every, reverse=reverse)
+        y, state = run(state, inputs)
+    else:
+        y, state = _checkpointed(run, state, inputs, checkpoint_every, reverse=reverse)
+    return y, _turned(state)
 
 
-def _checkpointed(run, state, inputs, every: int, *, reverse: bool):
+def _single(params: LSTMCellParams, state: LSTMState, inputs: Inputs) -> tuple[jax.Array, LSTMState]:
+    """One step alone, as when a model streams: laying weights out anew would take longer than the step itself."""
+
+    def move(start: LSTMState):
+        return _turned(step(params, _turned(start), inputs.x)), None
+
+    state, y, _ = _guarded(move, _turned(state), inputs.begin, inputs.valid, inputs.x.dtype)
+    return y[None], _turned(state)
+
+
+def _turned(state: LSTMState) -> LSTMState:
+    """Features first, or back."""
+    return LSTMState(state.h.T, state.c.T)
+
+
+def _checkpointed(run, state: LSTMState, inputs: Inputs, every: int, *, reverse: bool):
     """`run` over chunks of `every` steps, of which the backward pass keeps the states between and nothing else."""
     run = jax.checkpoint(run, prevent_cse=False)
-    num_steps = inputs[0].shape[0]
+    num_steps = inputs.x.shape[0]
     whole = num_steps - num_steps % every
     chunks = jax.tree.map(lambda a: a[:whole].reshape(-1, every, *a.shape[1:]), inputs)
     rest = jax.tree.map(lambda a: a[whole:], inputs)
@@ -62,27 +111,13 @@ def _checkpointed(run, state, inputs, every: int, *, reverse: bool):
     return (y if y_rest is None else jnp.concatenate([y, y_rest])), state
 
 
-def _guard(
-    move: Callable[[LSTMState], LSTMState], state: LSTMState, begin: jax.Array | None, valid: jax.Array | None
-) -> tuple[LSTMState, jax.Array]:
-    """`move` from zero where a row begins anew, and not at all where its step is padding; and h, 0 at padding."""
-    start = state if begin is None else LSTMState(*(jnp.where(begin[:, None], 0, s) for s in state))
-    after = move(start)
-    if valid is None:
-        return after, after.h
-    after = LSTMState(*(jnp.where(valid[:, None], new, old) for new, old in zip(after, state, strict=True)))
-    return after, jnp.where(valid[:, None], after.h, 0)
-
-
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _fold(reverse, unroll, params, state, inputs):
-    """Output `[T, B, P]` and final state of one direction; inputs are x, begins and valid."""
+def _fold(reverse: bool, unroll: int, weights: Weights, state: LSTMState, inputs: Inputs):
+    """Output `[T, B, P]` and final state of one direction."""
 
     def body(state, inputs):
-        x, begin, valid = inputs
-        move = lambda state: step(params, state, input_gates(params, x, state.c.dtype))  # noqa: E731
-        state, h = _guard(move, state, begin, valid)
-        return state, h.astype(x.dtype)
+        state, y, _ = _step(weights, state, inputs)
+        return state, y
 
     state, y = lax.scan(body, state, inputs, reverse=reverse, unroll=unroll)
     return y, state
@@ -90,54 +125,100 @@ def _fold(reverse, unroll, params, state, inputs):
 
 @_fold.defjvp
 def _fold_jvp(reverse, unroll, primals, tangents):
-    params, state, (x, begins, valid) = primals
-    d_params, d_state, (d_x, _, _) = tangents
+    weights, state, inputs = primals
+    d_weights, d_state, d_inputs = tangents
     dtype = state.c.dtype
 
     def body(state, inputs):
-        x, begin, valid = inputs
-        gates = None
+        state, y, kept = _step(weights, state, inputs)
+        return state, (y, kept)
 
-        def move(state):
-            nonlocal gates
-            gates = input_gates(params, x, dtype) + matmul(state.h, params.weight_hh, dtype)
-            h, c = recur(gates, state.c)
-            return LSTMState(h if params.weight_hr is None else matmul(h, params.weight_hr, dtype), c)
+    state, (y, kept) = lax.scan(body, state, inputs, reverse=reverse, unroll=unroll)
 
-        state, h = _guard(move, state, begin, valid)
-        return state, (h.astype(x.dtype), gates, state.c)
+    def all_steps(weight, operand):
+        """`weight` `[M, K]` times every step's operand `[T, N, K]`, to `[T, M, N]`."""
+        dims = (((1,), (2,)), ((), ()))
+        return lax.dot_general(weight, operand, dims, preferred_element_type=dtype).swapaxes(0, 1)
 
-    final, (y, gates, c) = lax.scan(body, state, (x, begins, valid), reverse=reverse, unroll=unroll)
+    d_sums = all_steps(d_weights.weight, kept.xh)
+    if d_weights.bias is not None:
+        d_sums += d_weights.bias[None, :, None]
+    d_projected = None
+    if d_weights.weight_hr is not None:
+        h, _ = advance(kept.gates, kept.c)
+        d_projected = all_steps(d_weights.weight_hr, h.swapaxes(1, 2).astype(d_weights.weight_hr.dtype))
 
-    def before(after, initial):
-        """What each step set out from, given what each step of its row arrived at."""
-        shift = lambda a, edge: jnp.concatenate([a[1:], edge[None]] if reverse else [edge[None], a[:-1]])  # noqa: E731
-        previous = shift(after, initial.astype(after.dtype))
-        if valid is not None:
-            previous = jnp.where(shift(valid, jnp.zeros_like(valid[0]))[..., None], previous, initial[None].astype(after.dtype))
-        return previous if begins is None else jnp.where(begins[..., None], 0, previous)
+    linear_weights = jax.tree.map(with_transpose, (weights.weight, weights.weight_hr))
 
-    h_before, c_before = before(y, state.h), before(c, state.c)
+    # Recomputed in the backward pass: from the gates in cache, slopes are cheaper than read back from memory.
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def linear_body(d_state, per_step):
+        d_state, d_y = _linear_step(linear_weights, d_state, *per_step)
+        return d_state, d_y
 
-    d_gates = input_gates(d_params, x, dtype) + matmul(d_x, params.weight_ih, dtype)
-    d_gates += matmul(h_before, d_params.weight_hh, dtype)
-    i, f, g, o = jnp.split(gates, 4, axis=-1)
-    i, f, o, g, tanh_c = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jax.nn.sigmoid(o), jnp.tanh(g), jnp.tanh(c)
-    slopes = (g * i * (1 - i), c_before * f * (1 - f), i * (1 - g * g), tanh_c * o * (1 - o), f, o * (1 - tanh_c * tanh_c))
-    d_projection = None if params.weight_hr is None else matmul(o * tanh_c, d_params.weight_hr, dtype)
+    per_step = kept, inputs.begin, inputs.valid, d_inputs.x, d_sums, d_projected
+    d_state, d_y = lax.scan(linear_body, d_state, per_step, reverse=reverse, unroll=unroll)
+    return (y, state), (d_y, d_state)
 
-    def linear(d_state, inputs):
-        d_gates, slopes, d_projection, begin, valid = inputs
 
-        def move(d_state):
-            d_i, d_f, d_g, d_o = jnp.split(d_gates + matmul(d_state.h, params.weight_hh, dtype), 4, axis=-1)
-            at_i, at_f, at_g, at_o, at_c, at_h = slopes
-            d_c = at_i * d_i + at_f * d_f + at_g * d_g + at_c * d_state.c
-            d_h = at_o * d_o + at_h * d_c
-            return LSTMState(d_h if d_projection is None else matmul(d_h, params.weight_hr, dtype) + d_projection, d_c)
+class Kept(NamedTuple):
+    """What the linear step needs of a step."""
 
-        d_state, d_h = _guard(move, d_state, begin, valid)
-        return d_state, d_h.astype(x.dtype)
+    gates: Gates  # active, [H, B] each
+    c: jax.Array  # [H, B], before the step
+    xh: jax.Array  # [B, I+P]: x and h before the step
 
-    d_final, d_y = lax.scan(linear, d_state, (d_gates, slopes, d_projection, begins, valid), reverse=reverse, unroll=unroll)
-    return (y, final), (d_y, d_final)
+
+def _step(weights: Weights, state: LSTMState, inputs: Inputs) -> tuple[LSTMState, jax.Array, Kept]:
+    """The state after one step, its output `[B, P]`, and what its derivative needs."""
+    dtype = state.c.dtype
+
+    def move(start: LSTMState):
+        xh = jnp.concatenate([inputs.x.T, start.h.astype(inputs.x.dtype)])
+        sums = jnp.matmul(weights.weight, xh, preferred_element_type=dtype)
+        if weights.bias is not None:
+            sums += weights.bias[:, None]
+        gates = activate(_split(sums))
+        h, c = advance(gates, start.c)
+        if weights.weight_hr is not None:
+            h = jnp.matmul(weights.weight_hr, h.astype(weights.weight_hr.dtype), preferred_element_type=dtype)
+        return LSTMState(h, c), Kept(gates, start.c, xh.T)
+
+    return _guarded(move, state, inputs.begin, inputs.valid, inputs.x.dtype)
+
+
+def _linear_step(weights, d_state: LSTMState, kept: Kept, begin, valid, d_x, d_sums, d_projected):
+    """The tangent of `_step` in state and x; `d_sums` and `d_projected` hold the share of the weights' tangents."""
+    weight, weight_hr = weights
+    dtype = d_state.c.dtype
+
+    def move(start: LSTMState):
+        sums = product(weight, jnp.concatenate([d_x.T.astype(dtype), start.h])) + d_sums
+        d_gates = _activate_tangent(kept.gates, lax.optimization_barrier(_split(sums)))
+        _, (h, c) = jax.jvp(advance, (kept.gates, kept.c), (d_gates, start.c))
+        return LSTMState(h if weight_hr is None else product(weight_hr, h) + d_projected, c), None
+
+    d_state, d_y, _ = _guarded(move, d_state, begin, valid, d_x.dtype)
+    return d_state, d_y
+
+
+def _activate_tangent(gates: Gates, d_sums: Gates) -> Gates:
+    """The tangent of `activate`, from its results: sigmoid' = s (1 - s), tanh' = 1 - t^2."""
+    i, f, g, o = gates
+    d_i, d_f, d_g, d_o = d_sums
+    return i * (1 - i) * d_i, f * (1 - f) * d_f, (1 - g * g) * d_g, o * (1 - o) * d_o
+
+
+def _split(gates: jax.Array) -> Gates:
+    i, f, g, o = jnp.split(gates, 4)
+    return i, f, g, o
+
+
+def _guarded(move: Callable, state: LSTMState, begin: jax.Array | None, valid: jax.Array | None, dtype):
+    """`move` from zero where a row begins anew, and not at all where its step is padding; and the output, 0 there."""
+    start = state if begin is None else LSTMState(*(jnp.where(begin[None], 0, s) for s in state))
+    after, kept = move(start)
+    if valid is None:
+        return after, after.h.T.astype(dtype), kept
+    after = LSTMState(*(jnp.where(valid[None], new, old) for new, old in zip(after, state, strict=True)))
+    return after, jnp.where(valid[:, None], after.h.T, 0).astype(dtype), kept

@@ -1,5 +1,13 @@
 """Weights in and out: one file per system; each needs only what its format needs."""
 
+from jaxlstm.interop._equinox import from_equinox as from_equinox
+from jaxlstm.interop._flax import from_flax as from_flax
+from jaxlstm.interop._flax import to_flax as to_flax
+from jaxlstm.interop._haiku import from_haiku as from_haiku
+from jaxlstm.interop._keras import from_keras as from_keras
+from jaxlstm.interop._keras import to_keras as to_keras
+from jaxlstm.interop._onnx import from_onnx as from_onnx
+from jaxlstm.interop._onnx_export import to_onnx as to_onnx
 from jaxlstm.interop._safetensors import load_safetensors as load_safetensors
 from jaxlstm.interop._safetensors import save_safetensors as save_safetensors
 from jaxlstm.interop._torch import from_torch as from_torch

@@ -7,9 +7,9 @@ import safetensors
 import safetensors.numpy
 
 from jaxlstm._types import LSTMCellParams, LSTMParams
+from jaxlstm._write import replacing
 from jaxlstm.interop._leaves import assemble, layout
 from jaxlstm.interop._torch import to_torch
-from jaxlstm.interop._write import replacing
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
 

@@ -1,0 +1,134 @@
+"""`jaxlstm bench`: jaxlstm beside every other LSTM that is installed, on the device at hand."""
+
+import itertools
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from jaxlstm.cli.bench._machine import usable_cores
+from jaxlstm.cli.bench._work import DTYPES, MODES, SHAPES, Shape, parse_shape
+from jaxlstm.cli.bench.peers import OURS, PEERS
+
+if TYPE_CHECKING:
+    from jaxlstm.cli.bench._results import Results
+    from jaxlstm.cli.bench._rounds import Settings
+
+
+def _shapes(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> tuple[Shape, ...]:
+    try:
+        return tuple(dict.fromkeys(map(parse_shape, words))) or SHAPES
+    except ValueError as error:
+        raise click.UsageError(f"SHAPES: {error}.") from error
+
+
+def _cores(_: click.Context, __: click.Parameter, text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    if not hasattr(os, "sched_setaffinity"):
+        raise click.UsageError("--cores: this system can't pin a process to cores. Leave it out.")
+    have = usable_cores()
+    try:
+        cores = sorted(set(map(int, text.split(","))))
+    except ValueError as error:
+        raise click.UsageError(f"--cores {text}: expected core numbers with commas between, as in 0 or 0,1.") from error
+    for core in cores:
+        if core not in have:
+            raise click.UsageError(f"--cores {text}: there is no core {core} to use; there are {have}.")
+    return cores
+
+
+def _peers(_: click.Context, __: click.Parameter, text: str | None) -> list[str]:
+    wanted = list(PEERS) if text is None else [OURS, *text.split(",")]
+    for name in wanted:
+        if name not in PEERS:
+            raise click.UsageError(f"--peers: there is no peer {name!r}; there are {', '.join(PEERS)}.")
+    return list(dict.fromkeys(wanted))
+
+
+def _writable(_: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+    """Before hours of work are lost for it."""
+    if path is not None:
+        if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+            raise click.UsageError(f"--{option.name} {path}: no file can be written there.")
+        if option.name == "plot":
+            from jaxlstm.cli.bench._plot import formats
+
+            if path.suffix[1:].lower() not in formats():
+                known = ", ".join(sorted(formats()))
+                raise click.UsageError(f"--plot {path}: its name must end in what it is, one of {known}.")
+    return path
+
+
+@click.command()
+@click.argument("shapes", nargs=-1, metavar="[BxTxIxH[xL[xD]]]...", callback=_shapes)
+@click.option("--mode", type=click.Choice([*MODES, "both"]), default="both", show_default=True, help="What to time.")
+@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True, help="Of weights and input.")
+@click.option(
+    "--rounds", type=click.IntRange(min=1), default=7, show_default=True, help="Rounds at each shape, alternating."
+)
+@click.option("--cores", metavar="LIST", callback=_cores, help="Pin to these cores, as in 0 or 0,1.  [default: all]")
+@click.option(
+    "--peers", metavar="LIST", callback=_peers, help=f"Some of {', '.join(PEERS)}.  [default: all that are installed]"
+)
+@click.option("--json", type=click.Path(path_type=Path), callback=_writable, help="Write every figure to this file.")
+@click.option(
+    "--plot", type=click.Path(path_type=Path), callback=_writable, help="Draw the ratios into this PNG or SVG."
+)
+def bench(
+    shapes: tuple[Shape, ...],
+    mode: str,
+    dtype: str,
+    rounds: int,
+    cores: list[int] | None,
+    peers: list[str],
+    json: Path | None,
+    plot: Path | None,
+) -> None:
+    """Compare jaxlstm with other LSTMs on the device at hand.
+
+    Each shape is batch x time x input x hidden [x layers [x directions]]; with none, seven from one step of a streaming
+    model to two bidirectional layers are run. All libraries get the same weights and input, and are timed only if they
+    give the same output and gradients. Each runs in a process of its own, as its users would write it and in its own
+    layout, and only one works at a time. JAX_PLATFORMS=cpu keeps it off a GPU or TPU.
+
+    pip install 'jaxlstm[bench]' brings all the libraries.
+    """
+    from rich.console import Console
+
+    from jaxlstm.cli.bench._crew import PeerError
+    from jaxlstm.cli.bench._report import show, write_json
+    from jaxlstm.cli.bench._rounds import Settings
+
+    settings = Settings(shapes, MODES if mode == "both" else (mode,), dtype, rounds, cores, peers)
+    try:
+        results = _run(settings)
+    except PeerError as error:
+        raise click.ClickException(f"jaxlstm itself can't run here: {error}") from error
+    console = Console()
+    # What is no terminal has no width: wide enough for no table to be folded.
+    show(results, console if console.is_terminal else Console(width=140))
+    if json is not None:
+        write_json(json, results)
+    if plot is not None:
+        from jaxlstm.cli.bench._plot import write_plot
+
+        write_plot(plot, results)
+
+
+def _run(settings: "Settings") -> "Results":
+    """Behind a bar on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from jaxlstm.cli.bench._rounds import run
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    # Seldom drawn anew: what draws takes time from what is timed.
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=1) as progress:
+        bar = progress.add_task("starting", total=settings.stretches())
+        done = itertools.count()
+        results = run(settings, lambda what: progress.update(bar, description=what, completed=next(done)))
+        progress.update(bar, description="done", completed=next(done))
+    return results

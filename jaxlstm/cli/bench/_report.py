@@ -1,0 +1,135 @@
+"""What is printed: the machine, a table for each mode and shape, a table of ratios, and what failed or is missing."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.ticker import EngFormatter
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from jaxlstm._write import replacing
+from jaxlstm.cli.bench._results import BEST_JAX, Measurement, Results
+from jaxlstm.cli.bench._work import PRODUCT, Shape
+from jaxlstm.cli.bench.peers import OURS, PEERS
+
+MODE_TITLES = {
+    "fwd": "Forward: output and final state",
+    "train": "Training: loss and its gradients, all parameters and input",
+}
+
+NONE = "-"
+
+
+def write_json(path: Path, results: Results) -> None:
+    """All of it, raw and computed."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(results.as_json(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+LEGEND = """\
+time: median over the rounds of a round's median call; spread: their interquartile range, as a share of it
+steps/s: time steps of the whole batch through all layers and directions, T / time
+FLOP/s: 8 T B H (I + H) for each layer and direction (I: its own input), three times that in training, / time
+of product: that rate, as a share of a plain matrix product's of the same dtype in the same rounds"""
+
+
+def show(results: Results, console: Console) -> None:
+    """Print it."""
+    for text in (head(results), LEGEND):
+        console.print(escape(text), highlight=False)
+    for mode in results.modes():
+        console.print(f"\n{MODE_TITLES[mode]}", style="bold", highlight=False)
+        for shape in results.shapes():
+            console.print(f"\n{escape(_shape_line(results, shape, mode))}", highlight=False)
+            console.print(_shape_table(results, shape, mode))
+        console.print(f"\n{mode}: jaxlstm's time over that of each peer; below 1 jaxlstm is faster", highlight=False)
+        console.print(_ratio_table(results, mode))
+    for line in _complaints(results):
+        console.print(escape(line), highlight=False)
+
+
+def head(results: Results) -> str:
+    """Machine, device, cores and versions, in two lines."""
+    machine = results.machine
+    cores = ", ".join(map(str, machine["cores"])) if machine["pinned"] else f"all {len(machine['cores'])}"
+    device = "" if machine["platform"] == "cpu" else f"; {machine['platform']}: {machine['device']}"
+    versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
+    return (
+        f"{machine['cpu']}, cores: {cores}{device}; {results.settings['dtype']}, "
+        f"rounds: {results.settings['rounds']}; Python {machine['python']} on {machine['system']}\n{versions}"
+    )
+
+
+def _shape_line(results: Results, shape: Shape, mode: str) -> str:
+    sizes = ", ".join(f"{letter} {size}" for letter, size in zip("BTIHLD", shape, strict=True))
+    product = results.find(shape, PRODUCT, OURS)
+    rate = None if product is None else product.flops_per_s
+    return f"{mode} {shape} ({sizes}); matrix product {_number(rate, 'FLOP/s')}"
+
+
+def _table(*headers: str) -> Table:
+    table = Table(box=box.MARKDOWN, header_style="")
+    table.add_column(headers[0])
+    for header in headers[1:]:
+        table.add_column(header, justify="right")
+    return table
+
+
+def _shape_table(results: Results, shape: Shape, mode: str) -> Table:
+    table = _table(
+        "", "time", "spread", "ours / theirs", "steps/s", "FLOP/s", "of product", "compile", "temporary memory"
+    )
+    for name in (OURS, *results.peers(mode)):
+        found = results.find(shape, mode, name)
+        if found is not None:
+            table.add_row(PEERS[name].title, *_cells(results, found))
+    return table
+
+
+def _cells(results: Results, m: Measurement) -> Sequence[str]:
+    if m.failure is not None or m.median_s is None or m.quartiles_s is None:
+        return ["failed"]
+    low, high = m.quartiles_s
+    return (
+        _number(m.median_s, "s"),
+        f"{(high - low) / m.median_s:.0%}",
+        _ratio(results.ratio(m.shape, m.mode, m.peer)),
+        _number(m.steps_per_s),
+        _number(m.flops_per_s),
+        NONE if (share := results.share_of_product(m)) is None else f"{share:.1%}",
+        _number(m.compile_s, "s"),
+        _number(m.temp_bytes, "B"),
+    )
+
+
+def _ratio_table(results: Results, mode: str) -> Table:
+    peers = results.peers(mode)
+    table = _table("shape", *(PEERS[peer].title for peer in peers), BEST_JAX)
+    for shape in results.shapes():
+        best = results.best_jax(shape, mode)
+        named = "" if best is None else f" ({PEERS[best].title})"
+        ratios = [_ratio(results.ratio(shape, mode, peer)) for peer in peers]
+        table.add_row(str(shape), *ratios, _ratio(results.best_jax_ratio(shape, mode)) + named)
+    table.add_row("geometric mean", *map(_ratio, results.mean_ratios(mode).values()))
+    return table
+
+
+def _complaints(results: Results) -> list[str]:
+    failed = [
+        f"Failed: {PEERS[m.peer].title}, {m.mode} {m.shape}: {m.failure}" for m in results.measurements if m.failure
+    ]
+    missing = [f"Not installed: {PEERS[peer].title}. {how}" for peer, how in results.missing.items()]
+    everything = ["All of them: pip install 'jaxlstm[bench]'"] if len(missing) > 1 else []
+    return failed + missing + everything
+
+
+def _ratio(value: float | None) -> str:
+    return NONE if value is None else f"{value:.2f}"
+
+
+def _number(value: float | None, unit: str = "") -> str:
+    """Three digits with an SI prefix."""
+    return NONE if value is None else EngFormatter(unit)(float(f"{value:.3g}")).rstrip()

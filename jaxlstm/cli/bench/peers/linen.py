@@ -1,0 +1,68 @@
+"""Flax Linen's `RNN(OptimizedLSTMCell)`, `Bidirectional` around two of them, layers in a row; batch-major."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxlstm._types import LSTMCellParams, LSTMParams
+from jaxlstm.cli.bench._work import Shape, Work
+from jaxlstm.cli.bench.peers._jax import JaxRunner, States, bias
+
+
+class Stack(nn.Module):
+    """The layers one after the other."""
+
+    shape: Shape
+    dtype: str
+
+    def _rnn(self, layer: int, direction: int) -> nn.RNN:
+        cell = nn.OptimizedLSTMCell(
+            self.shape.hidden, param_dtype=jnp.dtype(self.dtype), name=f"cell_{layer}_{direction}"
+        )
+        return nn.RNN(cell, return_carry=True)
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, States]:
+        """X `[B, T, I]` to output and final states, from a state of zeros."""
+        carries = []
+        for layer in range(self.shape.layers):
+            if self.shape.directions == 2:
+                both = nn.Bidirectional(self._rnn(layer, 0), self._rnn(layer, 1), return_carry=True)
+                pair, x = both(x)
+                carries += pair
+            else:
+                carry, x = self._rnn(layer, 0)(x)
+                carries.append(carry)
+        c, h = zip(*carries, strict=True)
+        return x, (h, c)
+
+
+def load(weights: LSTMParams) -> dict:
+    """A kernel for each gate from input (`ii`, ...) and from state (`hi`, ...), the bias with the latter."""
+
+    def cell(params: LSTMCellParams) -> dict:
+        rows = zip(
+            "ifgo",
+            jnp.split(params.weight_ih, 4),
+            jnp.split(params.weight_hh, 4),
+            jnp.split(bias(params), 4),
+            strict=True,
+        )
+        return {
+            name: entry
+            for gate, w_i, w_h, b in rows
+            for name, entry in {f"i{gate}": {"kernel": w_i.T}, f"h{gate}": {"kernel": w_h.T, "bias": b}}.items()
+        }
+
+    return {
+        "params": {
+            f"cell_{layer}_{direction}": cell(params)
+            for layer, cells in enumerate(weights)
+            for direction, params in enumerate(cells)
+        }
+    }
+
+
+def runner(work: Work) -> JaxRunner:
+    """Cells are named by layer and direction; the rest is as their documentation has it."""
+    return JaxRunner(work, load, Stack(work.shape, work.dtype).apply, batch_first=True)

@@ -1,0 +1,112 @@
+"""What the importers and exporters of other libraries share: gate orders, one bias for two, and nesting into stacks."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlstm._check import FLOATS, check_params
+from jaxlstm._types import LSTMCellParams, LSTMParams
+
+
+def need(module: str, package: str, purpose: str) -> Any:
+    """The module that one format needs, or a word on how to get it."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise ImportError(f"{purpose} needs {package}: pip install {package}") from error
+
+
+@contextmanager
+def reading(source: str) -> Iterator[None]:
+    """Name the source of whatever goes wrong while it is read, and let it all be one family: `ValueError`."""
+    try:
+        yield
+    except (FileNotFoundError, IsADirectoryError, PermissionError, ImportError):
+        raise
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{source}: {error}") from error
+    # Parsers of foreign formats raise what they like on a broken or hostile file: none of it may pass unnamed.
+    except Exception as error:
+        raise ValueError(f"{source}: not readable, {type(error).__name__}: {error}") from error
+
+
+def check_array(name: str, value: Any, axes: str, shape: Sequence[int | None]) -> np.ndarray:
+    """`value` as a floating array of that shape; None stands for any size."""
+    array = np.asarray(value)
+    if str(array.dtype) not in FLOATS:
+        raise TypeError(f"{name}: expected one of {', '.join(FLOATS)}, got {array.dtype}.")
+    fits = array.ndim == len(shape) and all(want in (None, got) for want, got in zip(shape, array.shape, strict=True))
+    if not fits:
+        numbers = ", ".join("?" if size is None else str(size) for size in shape)
+        raise ValueError(f"{name}: expected [{axes}] = [{numbers}], got {list(array.shape)}.")
+    return array
+
+
+def check_finite(name: str, array: np.ndarray) -> np.ndarray:
+    """`array`, if it holds numbers only: in a file, NaN or Inf among the weights says that a training run broke."""
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: NaN or Inf among the weights.")
+    return array
+
+
+def reorder(gates: Any, order: Sequence[int]) -> np.ndarray:
+    """The four gates along axis 0 in another order: block k of the result is block `order[k]` of `gates`."""
+    blocks = np.split(np.asarray(gates), 4)
+    return np.concatenate([blocks[k] for k in order])
+
+
+def cell_of(
+    weight_ih: np.ndarray, weight_hh: np.ndarray, bias_ih: np.ndarray | None, bias_hh: np.ndarray | None
+) -> LSTMCellParams:
+    """A cell in JAX, of copies."""
+    return LSTMCellParams(
+        jnp.array(weight_ih),
+        jnp.array(weight_hh),
+        None if bias_ih is None else jnp.array(bias_ih),
+        None if bias_hh is None else jnp.array(bias_hh),
+    )
+
+
+def one_bias(weight_ih: np.ndarray, weight_hh: np.ndarray, bias: np.ndarray | None) -> LSTMCellParams:
+    """A cell of a library that has one bias: it becomes `bias_ih`, and `bias_hh` is zero."""
+    return cell_of(weight_ih, weight_hh, bias, None if bias is None else np.zeros_like(bias))
+
+
+def summed_bias(cell: LSTMCellParams) -> np.ndarray | None:
+    """The one bias `[4H]` that a library with one bias takes, or None."""
+    if cell.bias_ih is None or cell.bias_hh is None:
+        return None
+    return np.asarray(cell.bias_ih) + np.asarray(cell.bias_hh)
+
+
+def stacked(layers: Iterable[Iterable[LSTMCellParams]]) -> LSTMParams:
+    """A stack over layers and directions of cells, seen to fit."""
+    params = tuple(map(tuple, layers))
+    check_params(params)
+    return params
+
+
+def single_precision(params: LSTMParams, library: str) -> LSTMParams:
+    """`params` as numpy's float32, if that holds their values."""
+    if any(leaf.dtype == np.float64 for leaf in jax.tree.leaves(params)):
+        raise ValueError(
+            f"params: expected float32, bfloat16 or float16, got float64, which {library} has not. "
+            "Round it first: jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)."
+        )
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)
+
+
+def unprojected(params: LSTMParams, library: str) -> LSTMParams:
+    """`params`, checked, if `library` can hold them."""
+    check_params(params)
+    if params[0][0].weight_hr is not None:
+        raise ValueError(
+            f"params: expected no projection (proj_size = 0), got weight_hr {list(params[0][0].weight_hr.shape)}. "
+            f"{library}'s LSTM has none: export it to PyTorch or safetensors."
+        )
+    return params

@@ -1,0 +1,150 @@
+"""Files of arrays under PyTorch's names: `.pt` and `.pth`, `.safetensors`, `.npz`. Read as data, and written."""
+
+import io
+import math
+import os
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import safetensors
+
+from jaxlstm._names import flatten
+from jaxlstm._types import LSTMCellParams, LSTMParams
+from jaxlstm._write import replacing
+from jaxlstm.interop._cells import check_finite, need, reading
+from jaxlstm.interop._found import Found
+from jaxlstm.interop._torch import from_torch, to_torch
+from jaxlstm.interop._zip import SLACK, open_zip
+
+_NAME = re.compile(r"(|.*\.)(?:weight_ih|weight_hh|bias_ih|bias_hh|weight_hr)(_l\d+(?:_reverse)?)?")
+_MOST_ENTRIES = 100_000
+
+
+def find_torch(path: str | os.PathLike) -> dict[str, Found]:
+    """The LSTMs of a checkpoint, in dictionaries at any depth. No code in it is run."""
+    torch = need("torch", "torch", "a PyTorch checkpoint")
+    if zipfile.is_zipfile(path):
+        with open_zip(path) as archive:
+            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+                raise ValueError(
+                    "a TorchScript program, whose weights can't be had without its code. Run it yourself if you trust "
+                    'it: torch.save(torch.jit.load(path).state_dict(), "weights.pt").'
+                )
+    with open(path, "rb") as file:
+        try:
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:
+            # Not torch's own words: they say how to run the code in the file.
+            raise ValueError(
+                "not read: it is broken, or holds more than tensors and plain containers, which would run code. "
+                "Where it was made: torch.save(model.state_dict(), path)."
+            ) from error
+    leaves = dict(_leaves(torch, checkpoint))
+
+    def read(keys: list[str]) -> dict[str, Any]:
+        # Views may repeat a few values without end, and are small until they are copied.
+        bytes_left = os.path.getsize(path) + SLACK
+        for key in keys:
+            bytes_left -= leaves[key].numel() * leaves[key].element_size()
+            if bytes_left < 0:
+                raise ValueError(f"{key}: claims {list(leaves[key].shape)}, which is more than the file holds.")
+        return {key: leaves[key] for key in keys}
+
+    return _found({key: tuple(tensor.shape) for key, tensor in leaves.items()}, read)
+
+
+def find_safetensors(path: str | os.PathLike) -> dict[str, Found]:
+    """The LSTMs of a safetensors file."""
+    with safetensors.safe_open(path, framework="np") as file:
+        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in sorted(file.keys())}
+
+    def read(keys: list[str]) -> dict[str, np.ndarray]:
+        with safetensors.safe_open(path, framework="np") as file:
+            return {key: file.get_tensor(key) for key in keys}
+
+    return _found(shapes, read)
+
+
+def find_npz(path: str | os.PathLike) -> dict[str, Found]:
+    """The LSTMs of an npz file."""
+    with open_zip(path) as archive:
+        arrays = {name.removesuffix(".npy"): _npy(name, archive.read(name)) for name in archive.namelist()}
+    return _found({key: array.shape for key, array in arrays.items()}, lambda keys: {key: arrays[key] for key in keys})
+
+
+def save_torch(params: LSTMParams | LSTMCellParams, path: str | os.PathLike) -> None:
+    """Write a `state_dict`, which `torch.load(path, weights_only=True)` reads."""
+    torch = need("torch", "torch", "a PyTorch checkpoint")
+
+    def tensor(array: np.ndarray) -> Any:
+        if array.dtype == "bfloat16":
+            return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+        return torch.from_numpy(array)
+
+    with replacing(path) as temporary:
+        torch.save({name: tensor(array) for name, array in to_torch(params).items()}, temporary)
+
+
+def save_npz(params: LSTMParams | LSTMCellParams, path: str | os.PathLike) -> None:
+    """Write an npz file."""
+    arrays = to_torch(params)
+    for name, array in arrays.items():
+        if array.dtype == "bfloat16":
+            raise ValueError(f"{name}: bfloat16, which npz files have not. Write a .safetensors.")
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def _leaves(torch: Any, checkpoint: Any) -> Iterator[tuple[str, Any]]:
+    """All tensors in nested dictionaries, by their keys joined with dots."""
+    pending, seen = [("", checkpoint)], 0
+    while pending:
+        prefix, node = pending.pop()
+        for key, value in node.items() if isinstance(node, Mapping) else ():
+            seen += 1
+            if seen > _MOST_ENTRIES:
+                raise ValueError(f"more than {_MOST_ENTRIES} entries, or dictionaries that hold each other.")
+            if isinstance(value, torch.Tensor):
+                yield f"{prefix}{key}", value
+            else:
+                pending.append((f"{prefix}{key}.", value))
+
+
+def _npy(name: str, data: bytes) -> np.ndarray:
+    """An array whose header tells the truth of the bytes behind it; objects, which would run code, are refused."""
+    with reading(name):
+        file = io.BytesIO(data)
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(file)
+        if math.prod(shape) * dtype.itemsize != len(data) - file.tell():
+            raise ValueError(f"claims {list(shape)} of {dtype}, got {len(data) - file.tell()} bytes.")
+        return np.load(io.BytesIO(data), allow_pickle=False)
+
+
+def _found(shapes: Mapping[str, tuple[int, ...]], read: Callable[[list[str]], Mapping[str, Any]]) -> dict[str, Found]:
+    """The LSTMs among keys by their prefix. GRUs and plain RNNs have the same names: only their rows differ."""
+    prefixes = dict.fromkeys(match[1] for match in map(_NAME.fullmatch, shapes) if match)
+    return {
+        prefix.removesuffix("."): Found(lambda prefix=prefix: _params(prefix, shapes, read))
+        for prefix in prefixes
+        if not _is_other_rnn(shapes, prefix)
+    }
+
+
+def _is_other_rnn(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> bool:
+    shape = shapes.get(f"{prefix}weight_hh_l0", shapes.get(f"{prefix}weight_hh", ()))
+    projected = f"{prefix}weight_hr_l0" in shapes or f"{prefix}weight_hr" in shapes
+    return not projected and len(shape) == 2 and shape[0] in (shape[1], 3 * shape[1])
+
+
+def _params(prefix: str, shapes: Mapping[str, tuple[int, ...]], read: Callable[[list[str]], Mapping[str, Any]]):
+    # At the top level, names with dots are other layers'.
+    keys = [key for key in shapes if key.startswith(prefix) and (prefix or "." not in key)]
+    params = from_torch(read(keys), prefix)
+    for name, leaf in flatten(params).items():
+        check_finite(prefix + name, np.asarray(leaf))
+    return params

@@ -1,0 +1,56 @@
+"""The peers of `jaxlstm bench`: that each computes, with the weights it is given, what PyTorch computes."""
+
+import numpy as np
+import pytest
+
+from jaxlstm.cli.bench import _crew, _rounds
+from jaxlstm.cli.bench._agree import difference
+from jaxlstm.cli.bench._work import MODES, Shape
+from jaxlstm.cli.bench.peers import PEERS
+
+SHAPES = [Shape(2, 5, 3, 4, 2), Shape(3, 4, 3, 5, 2, 2)]
+
+# Keras takes tanh in float32, whatever the dtype.
+TOLERANCES = {peer: 1e-6 if peer == "keras" else 1e-13 for peer in PEERS if peer != "torch"}
+
+
+@pytest.fixture(scope="module")
+def crew(tmp_path_factory):
+    with _crew.Crew(tmp_path_factory.mktemp("bench"), None, "float64") as crew:
+        yield crew
+
+
+def numbers(crew: _crew.Crew, peer: str, shape: Shape) -> dict[str, np.ndarray]:
+    crew.ask(peer, "build", shape=shape, dtype="float64", platform="cpu")
+    found = {}
+    for mode in MODES:
+        crew.ask(peer, "compile", mode=mode)
+        found |= crew.numbers(peer, mode)
+    return found
+
+
+@pytest.fixture(scope="module", params=SHAPES, ids=str)
+def shape_and_expected(request, crew):
+    return request.param, numbers(crew, "torch", request.param)
+
+
+@pytest.mark.parametrize("peer", TOLERANCES)
+def test_computes_what_pytorch_computes(crew, shape_and_expected, peer):
+    shape, expected = shape_and_expected
+    found = numbers(crew, peer, shape)
+    assert found.keys() == expected.keys()
+    assert len(expected) == 4 + 4 * shape.layers * shape.directions
+    most, where = difference(found, expected)
+    assert most <= TOLERANCES[peer], where
+
+
+def test_times_pytorch_and_keras_in_bfloat16(monkeypatch):
+    monkeypatch.setattr(_rounds, "ROUND_S", 0.01)
+    settings = _rounds.Settings([Shape(2, 30, 8, 16, 2)], MODES, "bfloat16", 1, None, ["jaxlstm", "torch", "keras"])
+    told = []
+    results = _rounds.run(settings, told.append)
+    assert len(told) == settings.stretches() == 6
+    assert results.versions["torch"].startswith("2.13.0")
+    assert [m.failure for m in results.measurements] == [None] * 7
+    assert all(m.median_s for m in results.measurements)
+    assert {m.compile_s is None for m in results.measurements if m.peer == "torch"} == {True}

@@ -1,0 +1,322 @@
+"""ONNX, in and out, judged by ONNX's own test cases and by ONNX Runtime."""
+
+import itertools
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnx.backend.test.case.node import collect_testcases
+from onnx_graphs import H, I, folded, lstm, make, model_of, weights
+from trees import assert_identical
+
+import jaxlstm
+from jaxlstm.interop._onnx import from_onnx
+from jaxlstm.interop._onnx_export import to_onnx
+
+onnxruntime.set_default_logger_severity(3)  # It logs that our optional inputs are no constants.
+
+STACKS = list(itertools.product((1, 3), (False, True), (True, False)))
+
+
+def stack(num_layers=1, bidirectional=False, bias=True, seed=0, **options) -> Any:
+    return jaxlstm.init_lstm(jax.random.key(seed), I, H, num_layers, bidirectional=bidirectional, bias=bias, **options)
+
+
+def session(path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+def assert_close(got, expected, atol) -> None:
+    for a, b in zip(jax.tree.leaves(got), expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize(("num_layers", "bidirectional", "bias"), STACKS)
+def test_round_trip(num_layers, bidirectional, bias, tmp_path):
+    params = stack(num_layers, bidirectional, bias)
+    to_onnx(params, tmp_path / "lstm.onnx")
+    assert_identical(from_onnx(tmp_path / "lstm.onnx"), params)
+    assert_identical(from_onnx(str(tmp_path / "lstm.onnx"), node="lstm_l0"), params)
+    assert_identical(from_onnx((tmp_path / "lstm.onnx").read_bytes()), params)
+    assert_identical(from_onnx(onnx.load(tmp_path / "lstm.onnx")), params)
+    if num_layers == 3:  # a node that is not the first begins a stack of those above
+        assert_identical(from_onnx(tmp_path / "lstm.onnx", node="lstm_l1"), params[1:])
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize(("num_layers", "bidirectional", "bias"), STACKS)
+def test_200_random_ragged_cases_agree_with_onnx_runtime(num_layers, bidirectional, bias, batch_first, tmp_path):
+    """13 in each of the 16 corners of the grid; three in four leave an optional input out."""
+    run = jax.jit(jaxlstm.lstm, static_argnames="batch_first")
+    random = np.random.default_rng([num_layers, bidirectional, bias, batch_first])
+    num_steps, batch = random.integers(1, 9, 2)
+    x_shape = (batch, num_steps, I) if batch_first else (num_steps, batch, I)
+    state_shape = (num_layers * (1 + bidirectional), batch, H)
+    for seed in range(13):
+        params = stack(num_layers, bidirectional, bias, seed)
+        to_onnx(params, tmp_path / "lstm.onnx", batch_first=batch_first)
+        x, h, c = (random.normal(size=shape).astype(np.float32) for shape in (x_shape, state_shape, state_shape))
+        lengths = random.integers(0, num_steps + 1, batch, np.int32)  # 0 too
+        given = {"x": x, "sequence_lens": lengths, "h_0": h, "c_0": c}
+        left_out = [None, "sequence_lens", "h_0", "c_0"][seed % 4]
+        expected = session(tmp_path / "lstm.onnx").run(None, {k: v for k, v in given.items() if k != left_out})
+        given |= {"sequence_lens": np.full(batch, num_steps)} if left_out == "sequence_lens" else {}
+        given |= {left_out: np.zeros_like(h)} if left_out in ("h_0", "c_0") else {}
+        state = (given["h_0"], given["c_0"])
+        got = run(params, x, state, lengths=given["sequence_lens"], batch_first=batch_first)
+        assert_close(got, expected, atol=1e-5)
+
+
+def test_exported_model_takes_any_batch_and_time(tmp_path):
+    params = stack(2, bidirectional=True)
+    to_onnx(params, tmp_path / "lstm.onnx")
+    runtime = session(tmp_path / "lstm.onnx")
+    assert [given.name for given in runtime.get_inputs()] == ["x"]
+    assert [given.name for given in runtime.get_overridable_initializers()] == ["sequence_lens", "h_0", "c_0"]
+    for shape in ((1, 1, I), (7, 2, I), (2, 5, I)):
+        x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+        assert_close(jaxlstm.lstm(params, jnp.asarray(x)), runtime.run(None, {"x": x}), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_is_exported_value_for_value(dtype, tmp_path):
+    params = stack(dtype=dtype)
+    to_onnx(params, tmp_path / "lstm.onnx")
+    assert_identical(from_onnx(tmp_path / "lstm.onnx"), jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params))
+
+
+def with_constants(case) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """A case of ONNX's, which feeds the weights in, with these as initializers; and what remains to be fed in."""
+    (given, _), *_ = case.data_sets
+    given = dict(zip((value.name for value in case.model.graph.input), given, strict=True))
+    model = onnx.ModelProto()
+    model.CopyFrom(case.model)
+    weights = {name: given.pop(name) for name in "WRBP" if name in given}
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
+    return model, given
+
+
+def backend_cases() -> list:
+    with warnings.catch_warnings():
+        # Gathering them makes the data of every operator's cases, with overflows and in numpy's old ways.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return collect_testcases("LSTM")
+
+
+@pytest.mark.parametrize("case", backend_cases(), ids=lambda case: case.name)
+def test_onnx_backend_cases(case):
+    model, given = with_constants(case)
+    (node,) = model.graph.node
+    if case.name == "test_lstm_with_peepholes":
+        with pytest.raises(ValueError, match="LSTM node 'Y_h': P: this node has peephole weights"):
+            from_onnx(model)
+        return
+    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    params = from_onnx(model)
+    x = jnp.asarray(given["X"])
+    if attributes.get("direction") == b"reverse":
+        x = x[::-1]
+    batch_first = attributes.get("layout") == 1
+    y, (h, c) = jaxlstm.lstm(params, x, batch_first=batch_first)
+    results = {"Y": y[..., None, :] if batch_first else None, "Y_h": h, "Y_c": c}
+    (_, expected), *_ = case.data_sets
+    for name, want in zip(filter(None, node.output), expected, strict=True):
+        got = jnp.swapaxes(results[name], 0, 1) if batch_first and name != "Y" else results[name]
+        assert got.shape == want.shape
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)
+
+
+def two_layers(between, directions=1, opset=17, **upper) -> onnx.ModelProto:
+    """Two LSTM nodes with these nodes between the first's `y0` and the second's `x1`."""
+    kind = {"hidden_size": H, "direction": "bidirectional" if directions == 2 else "forward"}
+    arrays = {f"{name}{k}": a for k in (0, 1) for name, a in weights(directions, (I, directions * H)[k], k).items()}
+    arrays |= {"one": np.array([1]), "joined": np.array([0, 0, -1]), "flat": np.array([-1, directions * H])}
+    lower = helper.make_node("LSTM", ["x", "W0", "R0", "B0"], ["y0"], "first", **kind)
+    above = helper.make_node("LSTM", ["x1", "W1", "R1", "B1"], ["y"], "second", **kind | upper)
+    return model_of([lower, *between, above], arrays, opset)
+
+
+JOIN = [make("Transpose", "y0", "a", perm=[0, 2, 1, 3]), make("Reshape", "a joined", "x1")]
+STACKED = {
+    # what stands between two layers, directions, opset
+    "as PyTorch, one direction": ([make("Squeeze", "y0 one", "x1")], 1, 17),
+    "as PyTorch, two directions": (JOIN, 2, 17),
+    "as PyTorch, before opset 13": ([make("Squeeze", "y0", "x1", axes=[1])], 1, 11),
+    "dropout": ([make("Squeeze", "y0 one", "a"), make("Dropout", "a", "x1")], 1, 17),
+    "as Keras, through batch_first": (
+        [
+            make("Squeeze", "y0 one", "a"),
+            make("Transpose", "a", "b", perm=[1, 0, 2]),
+            make("Identity", "b", "c"),
+            make("Transpose", "c", "x1", perm=[1, 0, 2]),
+        ],
+        1,
+        17,
+    ),
+}
+APART = {
+    "states change places": ([make("Transpose", "y0", "a", perm=[0, 1, 3, 2]), make("Reshape", "a joined", "x1")], 2),
+    "directions before batch": ([make("Reshape", "y0 joined", "x1")], 2),
+    "batch and time change places": (
+        [make("Squeeze", "y0 one", "a"), make("Transpose", "a", "x1", perm=[1, 0, 2])],
+        1,
+    ),
+    "an activation": ([make("Squeeze", "y0 one", "a"), make("Tanh", "a", "x1")], 1),
+}
+
+
+@pytest.mark.parametrize("case", STACKED)
+def test_stacked_nodes_are_found_by_following_the_graph(case):
+    between, directions, opset = STACKED[case]
+    params = from_onnx(two_layers(between, directions, opset))
+    assert [len(cells) for cells in params] == [directions] * 2
+    assert params[1][0].weight_ih.shape == (4 * H, directions * H)
+
+
+@pytest.mark.parametrize("case", APART)
+def test_nodes_are_not_stacked_across_anything_else(case):
+    model = two_layers(*APART[case])
+    with pytest.raises(ValueError, match=r"2 LSTMs found. Choose one by node: 'first', 'second'"):
+        from_onnx(model)
+    assert len(from_onnx(model, node="first")) == len(from_onnx(model, node="second")) == 1
+
+
+def test_layers_of_opposite_directions_are_not_one_stack():
+    squeeze = [make("Squeeze", "y0 one", "x1")]
+    with pytest.raises(ValueError, match="2 LSTMs found"):
+        from_onnx(two_layers(squeeze, direction="reverse"))
+
+
+def test_weights_may_be_rearranged_constants():
+    assert_identical(from_onnx(folded()), from_onnx(lstm()))
+
+
+def test_names_are_looked_up_in_the_graphs_around():
+    node = helper.make_node("LSTM", ["x", "W", "R", "B"], ["y"], hidden_size=H)  # of no name, too
+    branch = helper.make_graph([node], "branch", [], [helper.make_empty_tensor_value_info("y")])
+    test = helper.make_node("If", ["yes"], ["z"], then_branch=branch, else_branch=branch)
+    model = model_of([test], weights() | {"yes": np.array(True)})
+    with pytest.raises(ValueError, match="node: 'y', 'y#1'"):
+        from_onnx(model)
+    assert_identical(from_onnx(model, node="y"), from_onnx(lstm()))
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "peepholes": (
+        {"inputs": "x W R B _ _ _ P", "initializers": {"P": np.ones((1, 3 * H), "f")}},
+        "P: this .* peephole",
+    ),
+    "clip": ({"clip": 3.0}, "clip: this node clips its gates at 3.0"),
+    "input_forget": ({"input_forget": 1}, "input_forget: this node couples"),
+    "activations": ({"activations": ["HardSigmoid", "Tanh", "Tanh"]}, "activations: .* got HardSigmoid, Tanh, Tanh"),
+    "direction": ({"direction": "sideways"}, "direction: .* got 'sideways'"),
+    "hidden_size": ({"hidden_size": 5}, r"W: expected \[D, 4H, I\] = \[1, 20, \?\]"),
+    "weights fed in": ({"inputs": "x x R B"}, "W: 'x' is an input of the model"),
+    "weights computed": (
+        {"inputs": "x V R B", "nodes": [make("Mul", "W W", "V")]},
+        "W: 'V' is computed by Mul at run time",
+    ),
+    "three gates": ({"initializers": {"R": np.ones((1, 3 * H, H), "f")}}, r"R: expected .* \[1, 16, 4\], got \[1, 12"),
+    "another dtype": ({"initializers": {"B": np.ones((1, 8 * H), "i")}}, "B: expected one of float32, .* got int32"),
+    "NaN": ({"initializers": {"B": np.full((1, 8 * H), np.nan, "f")}}, "B: NaN or Inf among the weights"),
+    "two directions": ({"direction": "bidirectional"}, r"W: expected .* \[2, \?, \?\], got \[1, 16, 3\]"),
+    "grown beyond the file": (
+        {
+            "inputs": "x V29 R B",
+            "nodes": [make("Concat", f"V{k} V{k}" if k else "W W", f"V{k + 1}", axis=0) for k in range(29)],
+        },
+        "W: its constants, as they are rearranged and used, are far larger than the model",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_this_lstm_is_not_is_refused_with_words(case):
+    options, words = REFUSED[case]
+    with pytest.raises(ValueError, match=f"^ONNX model: LSTM node 'node': {words}"):
+        from_onnx(lstm(**options))
+
+
+def test_one_constant_in_many_layers_is_not_taken_for_many(monkeypatch):
+    monkeypatch.setattr("jaxlstm.interop._onnx_graph._SLACK", 0)
+    monkeypatch.setattr("jaxlstm.interop._onnx_graph._MOST_COPIES", 3)
+    arrays = weights(width=H)
+    nodes = [make("LSTM", "x W R B", "y0", hidden_size=H)]
+    for k in range(60):
+        nodes += [make("Squeeze", f"y{k} one", f"x{k}"), make("LSTM", f"x{k} W R B", f"y{k + 1}", hidden_size=H)]
+    few, many = (model_of(nodes[:end], arrays | {"one": np.array([1])}) for end in (7, None))
+    assert len(from_onnx(few)) == 4
+    with pytest.raises(ValueError, match="far larger than the model"):
+        from_onnx(many)
+
+
+def test_default_activations_may_be_spelled_out():
+    assert_identical(from_onnx(lstm(activations=["sigmoid", "TANH", "Tanh"])), from_onnx(lstm()))
+
+
+@pytest.mark.parametrize("location", ["weights.bin", "../weights.bin", "/etc/passwd"])
+def test_tensors_beside_the_model_are_read_from_its_folder_only(location, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    model = lstm()
+    (tensor,) = (tensor for tensor in model.graph.initializer if tensor.name == "W")
+    for place in (folder, tmp_path):
+        (place / "weights.bin").write_bytes(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    path = folder / "lstm.onnx"
+    path.write_bytes(model.SerializeToString())
+    if location == "weights.bin":
+        assert_identical(from_onnx(path), from_onnx(lstm()))
+    else:
+        with pytest.raises(ValueError, match=f"^{path}: LSTM node 'node': W: "):
+            from_onnx(path)
+    with pytest.raises(ValueError, match="LSTM node 'node': W: 'W' is kept in a file beside the model"):
+        from_onnx(path.read_bytes())
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"<html>", bytes(100)], ids=["empty", "zip", "html", "zeros"])
+def test_files_that_are_no_onnx_model_are_named(data, tmp_path):
+    path = tmp_path / "lstm.onnx"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=f"^{path}: not"):
+        from_onnx(path)
+
+
+def test_no_such_node_or_none_at_all():
+    with pytest.raises(ValueError, match="node: no LSTM 'other', only 'node'"):
+        from_onnx(lstm(), node="other")
+    with pytest.raises(ValueError, match="no LSTM found"):
+        from_onnx(model_of([make("Tanh", "x", "y")], {}))
+    with pytest.raises(ValueError, match=r"expected a path, bytes or an onnx\.ModelProto, got NoneType"):
+        from_onnx(None)
+    with pytest.raises(FileNotFoundError, match=r"absent\.onnx"):
+        from_onnx("absent.onnx")
+
+
+def test_exports_that_onnx_has_no_words_for(tmp_path):
+    path = tmp_path / "lstm.onnx"
+    path.write_bytes(b"before")
+    with pytest.raises(ValueError, match=r"params: expected no projection.*weight_hr \[2, 4\].*ONNX's LSTM has none"):
+        to_onnx(stack(proj_size=2), path)
+    with jax.enable_x64(True), pytest.raises(ValueError, match=r"params: .* got float64"):
+        to_onnx(stack(dtype=jnp.float64), path)
+    with pytest.raises(TypeError, match="params: expected LSTMParams"):
+        to_onnx(stack()[0][0], path)
+    assert [each.name for each in tmp_path.iterdir()] == ["lstm.onnx"]
+    assert path.read_bytes() == b"before"
+
+
+@pytest.mark.parametrize("call", [from_onnx, lambda path: to_onnx(stack(), path)], ids=["from_onnx", "to_onnx"])
+def test_missing_library_is_named(call, monkeypatch, tmp_path):
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    with pytest.raises(ImportError, match="needs onnx: pip install onnx"):
+        call(tmp_path / "lstm.onnx")

@@ -1,0 +1,192 @@
+"""Weights from JAX's other libraries, each judged by that library's own run."""
+
+from typing import Any
+
+import equinox
+import flax.linen as nn
+import haiku
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import jaxlstm
+from jaxlstm.interop._equinox import from_equinox
+from jaxlstm.interop._flax import from_flax, to_flax
+from jaxlstm.interop._haiku import from_haiku
+
+T, B, I, H = 5, 2, 3, 4  # noqa: E741
+X = jnp.asarray(np.random.default_rng(0).normal(size=(B, T, I)), jnp.float32)
+
+
+def shaken(tree: Any) -> Any:
+    """A tree of parameters none of which is at its start, as a bias of 0 would be."""
+    random = np.random.default_rng(1)
+    return jax.tree.map(lambda leaf: leaf + 0.3 * random.normal(size=leaf.shape).astype(leaf.dtype), tree)
+
+
+def assert_runs_as(params: Any, expected: Any) -> None:
+    y, _ = jaxlstm.lstm(params, X, batch_first=True)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-6)
+
+
+LINEN = {
+    "LSTMCell": nn.RNN(nn.LSTMCell(H)),
+    "OptimizedLSTMCell": nn.RNN(nn.OptimizedLSTMCell(H)),
+    "Bidirectional": nn.Bidirectional(nn.RNN(nn.LSTMCell(H)), nn.RNN(nn.OptimizedLSTMCell(H))),
+}
+
+
+@pytest.fixture(autouse=True)
+def their_rank_promotion():
+    with jax.numpy_rank_promotion("allow"):  # All of them lean on it.
+        yield
+
+
+@pytest.mark.parametrize("kind", LINEN)
+def test_linen(kind):
+    module = LINEN[kind]
+    variables = shaken(module.init(jax.random.key(0), X))
+    expected = module.apply(variables, X)
+    for given in (variables, variables["params"]):
+        assert_runs_as(from_flax(given), expected)
+    (layer,) = to_flax(from_flax(variables))
+    ours = {"params": layer if "forward_rnn" in layer else {"cell": layer}}
+    assert jax.tree.structure(ours) == jax.tree.structure(variables)
+    np.testing.assert_allclose(module.apply(ours, X), expected, rtol=0, atol=1e-6)
+
+
+class Stack(nn.Module):
+    """Two directions under one, as a Linen user stacks them; the cells' names don't tell which is which."""
+
+    @nn.compact
+    def __call__(self, x: Any) -> Any:
+        x = nn.Bidirectional(nn.RNN(nn.LSTMCell(H)), nn.RNN(nn.LSTMCell(H)))(x)
+        return nn.Bidirectional(nn.RNN(nn.LSTMCell(H)), nn.RNN(nn.LSTMCell(H)))(x)
+
+
+def test_linen_stack_is_a_list_over_layers():
+    variables = shaken(Stack().init(jax.random.key(0), X))
+    cells = [variables["params"][f"LSTMCell_{k}"] for k in range(4)]
+    params = from_flax([(cells[0], cells[1]), (cells[2], cells[3])])
+    assert_runs_as(params, Stack().apply(variables, X))
+    with pytest.raises(ValueError, match="params: missing or surplus"):
+        from_flax(variables)
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("bias", [True, False])
+def test_ours_to_flax_and_back(num_layers, bidirectional, bias):
+    params = jaxlstm.init_lstm(jax.random.key(0), I, H, num_layers, bidirectional=bidirectional, bias=bias)
+    y, _ = jaxlstm.lstm(params, X, batch_first=True)
+    layers = to_flax(params)
+    assert_runs_as(from_flax(layers), y)
+    module = LINEN["Bidirectional" if bidirectional else "LSTMCell"]
+    x = X
+    for layer in layers:
+        x = module.apply({"params": layer if bidirectional else {"cell": layer}}, x)
+    np.testing.assert_allclose(y, x, rtol=0, atol=1e-6)
+
+
+def nnx_modules() -> dict[str, Any]:
+    rngs = nnx.Rngs(0)
+    cells = [cell(I, H, rngs=rngs) for cell in (nnx.LSTMCell, nnx.OptimizedLSTMCell) * 2]
+    return {
+        "LSTMCell": nnx.RNN(cells[0]),
+        "OptimizedLSTMCell": nnx.RNN(cells[1]),
+        "Bidirectional": nnx.Bidirectional(nnx.RNN(cells[2]), nnx.RNN(cells[3])),
+    }
+
+
+@pytest.mark.parametrize("kind", ["LSTMCell", "OptimizedLSTMCell", "Bidirectional"])
+def test_nnx(kind):
+    module = nnx_modules()[kind]
+    nnx.update(module, shaken(nnx.state(module, nnx.Param)))
+    expected = module(X)
+    state = nnx.state(module, nnx.Param)
+    for given in (module, nnx.state(module), state, nnx.to_pure_dict(state)):
+        assert_runs_as(from_flax(given), expected)
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_haiku(num_layers):
+    def run(x: jax.Array) -> Any:
+        core = haiku.DeepRNN([haiku.LSTM(H) for _ in range(num_layers)])
+        return haiku.dynamic_unroll(core, x, core.initial_state(B), time_major=False)[0]
+
+    transformed = haiku.without_apply_rng(haiku.transform(run))
+    modules = shaken(transformed.init(jax.random.key(0), X))
+    expected = transformed.apply(modules, X)
+    layers = [modules["lstm/linear"], modules["lstm_1/linear"]] if num_layers == 2 else modules
+    assert_runs_as(from_haiku(layers), expected)
+    if num_layers == 2:
+        with pytest.raises(ValueError, match="a list over layers of these, got lstm/linear, lstm_1/linear"):
+            from_haiku(modules)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_equinox(bias, bidirectional):
+    def run(cell: Any, xs: jax.Array, reverse: bool) -> jax.Array:
+        def step(state: Any, x: jax.Array) -> Any:
+            h, c = cell(x, state)
+            return (h, c), h
+
+        return jax.lax.scan(step, (jnp.zeros(H), jnp.zeros(H)), xs, reverse=reverse)[1]
+
+    layers, expected, width = [], X, I
+    for _ in range(2):
+        keys = jax.random.split(jax.random.key(len(layers)), 1 + bidirectional)
+        cells = tuple(equinox.nn.LSTMCell(width, H, use_bias=bias, key=key) for key in keys)
+        ways = [jax.vmap(run, (None, 0, None))(cell, expected, k == 1) for k, cell in enumerate(cells)]
+        layers.append(cells if bidirectional else cells[0])
+        expected, width = jnp.concatenate(ways, -1), H * len(cells)
+    assert_runs_as(from_equinox(layers), expected)
+    assert (from_equinox(layers)[0][0].bias_ih is None) == (not bias)
+
+
+CELL = to_flax(jaxlstm.init_lstm(jax.random.key(0), I, H))[0]
+REFUSED: dict[str, tuple[Any, Any, str]] = {
+    "flax: no such names": (from_flax, jaxlstm.linen.LSTM(I, H).init(jax.random.key(0), X), r"params: .* from_torch"),
+    "flax: one gate missing": (
+        from_flax,
+        {k: v for k, v in CELL.items() if k != "hf"},
+        "params: .*: hf.bias, hf.kernel",
+    ),
+    "flax: one too many": (
+        from_flax,
+        CELL | {"hp": {"kernel": np.ones((H, H))}},
+        "params: missing or surplus: hp.kernel",
+    ),
+    "flax: another shape": (
+        from_flax,
+        CELL | {"ig": {"kernel": np.ones((I, 5), np.float32)}},
+        r"params: ig.kernel: expected \[I, H\] = \[\?, 4\], got \[3, 5\]",
+    ),
+    "flax: not an array": (from_flax, CELL | {"io": {"kernel": "x"}}, "params: io.kernel: expected one of float32"),
+    "flax: not a mapping": (from_flax, np.ones(3), "params: expected a nested dict, .* got ndarray"),
+    "haiku: a linear layer": (from_haiku, {"w": np.ones((3, 8), "f")}, "params: expected a mapping .* got ndarray"),
+    "haiku: other names": (from_haiku, {"w_i": 0, "w_h": 0, "b": 0}, "params: .* got w_i, w_h, b"),
+    "haiku: no input": (from_haiku, {"w": np.ones((2, 8), "f"), "b": np.ones(8, "f")}, r"params: w, b: .* \[2, 8\]"),
+    "haiku: not gates": (from_haiku, {"w": np.ones((9, 7), "f"), "b": np.ones(7, "f")}, r"params: w, b: .* \[7\]"),
+    "equinox: a GRU": (
+        from_equinox,
+        equinox.nn.GRUCell(I, H, key=jax.random.key(0)),
+        r"cells: weight_hh: expected \[4H, H\] = \[16, 4\], got \[12, 4\]",
+    ),
+    "equinox: no cell": (from_equinox, equinox.nn.Linear(I, H, key=jax.random.key(0)), "cells: .* got Linear"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_no_lstm_is_refused_with_words(case):
+    importer, given, words = REFUSED[case]
+    with pytest.raises(ValueError, match=f"^{words}"):
+        importer(given)
+
+
+def test_flax_has_no_projection():
+    with pytest.raises(ValueError, match="Flax's LSTM has none"):
+        to_flax(jaxlstm.init_lstm(jax.random.key(0), I, H, proj_size=2))
