@@ -53,8 +53,8 @@ def layer(
 ) -> tuple[jax.Array, LSTMState]:
     """One direction of one layer, as `jaxlstm._stack.Layer` describes it.
 
-    For the backward pass it keeps, per step and row, 4H gates, H of c, and I+P of x and h; with `checkpoint_every=k`
-    the state of every k-th step instead, and those of k steps at a time.
+    For the backward pass it keeps, per step and row, 4H gates, H of c, and I+P of x and h: 28 H bytes in float32 where
+    I = P = H. With `checkpoint_every=k` it keeps every k-th state instead, and all that of k steps at a time.
     """
     inputs = Inputs(x, begins, None if lengths is None else valid_steps(lengths, x.shape[0]))
     if x.shape[0] == 1:
@@ -90,25 +90,32 @@ def _turned(state: LSTMState) -> LSTMState:
 
 
 def _checkpointed(run, state: LSTMState, inputs: Inputs, every: int, *, reverse: bool):
-    """`run` over chunks of `every` steps, of which the backward pass keeps the states between and nothing else."""
+    """`run` over chunks of at most `every` steps, of which the backward pass keeps only the states between."""
     run = jax.checkpoint(run, prevent_cse=False)
     num_steps = inputs.x.shape[0]
-    whole = num_steps - num_steps % every
-    chunks = jax.tree.map(lambda a: a[:whole].reshape(-1, every, *a.shape[1:]), inputs)
-    rest = jax.tree.map(lambda a: a[whole:], inputs)
+    length = _chunk_length(num_steps, every)
+    rest = num_steps % length
+    whole = num_steps - rest
+    chunks = jax.tree.map(lambda a: a[:whole].reshape(-1, length, *a.shape[1:]), inputs)
+    tail = jax.tree.map(lambda a: a[whole:], inputs)
 
     def chunk(state, inputs):
         y, state = run(state, inputs)
         return state, y
 
-    y_rest = None
-    if reverse and whole < num_steps:
-        y_rest, state = run(state, rest)
+    y_tail = None
+    if reverse and rest != 0:
+        y_tail, state = run(state, tail)
     state, y = lax.scan(chunk, state, chunks, reverse=reverse)
     y = y.reshape(whole, *y.shape[2:])
-    if not reverse and whole < num_steps:
-        y_rest, state = run(state, rest)
-    return (y if y_rest is None else jnp.concatenate([y, y_rest])), state
+    if not reverse and rest != 0:
+        y_tail, state = run(state, tail)
+    return (y if y_tail is None else jnp.concatenate([y, y_tail])), state
+
+
+def _chunk_length(num_steps: int, every: int) -> int:
+    """`every`, or a length down to its half that leaves no rest: cutting a rest off copies the whole input."""
+    return next((length for length in range(every, every // 2, -1) if num_steps % length == 0), every)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
@@ -194,7 +201,7 @@ def _linear_step(weights, d_state: LSTMState, kept: Kept, begin, valid, d_x, d_s
 
     def move(start: LSTMState):
         sums = product(weight, jnp.concatenate([d_x.T.astype(dtype), start.h])) + d_sums
-        d_gates = _activate_tangent(kept.gates, lax.optimization_barrier(_split(sums)))
+        d_gates = _activate_tangent(kept.gates, _split(sums))
         _, (h, c) = jax.jvp(advance, (kept.gates, kept.c), (d_gates, start.c))
         return LSTMState(h if weight_hr is None else product(weight_hr, h) + d_projected, c), None
 
