@@ -164,6 +164,7 @@ def test_dropout_between_layers_only(x):
     assert_trees_close((y, final), jaxlstm.lstm(params, x, dropout=0.5, dropout_key=key), atol=0)
     np.testing.assert_array_equal(final.h[0], plain[1].h[0])  # layer 0 stands below every dropout
     assert not np.allclose(y, plain[0])
+    assert not np.allclose(y, jaxlstm.lstm(params, x, dropout=0.5, dropout_key=jax.random.key(6))[0])
     np.testing.assert_array_equal(final.h[-1], y[-1])
 
 
