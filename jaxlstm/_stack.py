@@ -36,14 +36,14 @@ class Layer(Protocol):
             reverse: from step T-1 down to 0.
 
         Returns:
-            Output `[T, B, P]` in step order 0..T-1, and the state after the last step taken; in the state's dtype.
+            Output `[T, B, P]` in step order 0..T-1, in x's dtype, and the state after the last step taken, in its own.
         """
         ...
 
 
 def valid_steps(lengths: jax.Array, num_steps: int) -> jax.Array:
     """`bool[T, B]`, True where a row is not yet padding."""
-    return jnp.arange(num_steps, dtype=lengths.dtype)[:, None] < lengths[None, :]
+    return jnp.arange(num_steps)[:, None] < lengths[None, :]
 
 
 def dropout_mask(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:

@@ -93,6 +93,13 @@ def test_length_zero_hands_the_state_on(params, x):
     np.testing.assert_array_equal(final.c[:, 1], state.c[:, 1])
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "uint32"])
+def test_lengths_of_any_integer_dtype(params, dtype):
+    x = jnp.ones((200, 1, I))  # more steps than int8 counts
+    got = jaxlstm.lstm(params, x, lengths=jnp.array([100], dtype))
+    assert_trees_close(got, jaxlstm.lstm(params, x, lengths=jnp.array([100])), atol=0)
+
+
 def test_empty_batch_works(params):
     y, final = jaxlstm.lstm(params, jnp.zeros((T, 0, I)), lengths=np.zeros(0, int))
     assert y.shape == (T, 0, 2 * H)
