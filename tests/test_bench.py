@@ -1,5 +1,6 @@
 """`jaxlstm bench`: what it says is checked, pinned, alternated and computed, is. No test looks at how long it took."""
 
+import contextlib
 import json
 import math
 import os
@@ -200,19 +201,21 @@ def test_refuses_bad_input(arguments, complaint, monkeypatch, capsys, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def _cores_of_threads(pid):
+    cores = set()
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(ProcessLookupError):  # A thread may end while we look.
+            cores |= os.sched_getaffinity(int(thread.name))
+    return cores
+
+
 def test_pins_every_thread(tmp_path):
     before = os.sched_getaffinity(0)
     core = max(before)
     with _crew.Crew(tmp_path, [core], "float32") as crew:
         assert crew.device()["platform"] == "cpu"
-        threads = Path(f"/proc/{crew._workers['jaxlstm']._process.pid}/task").iterdir()
-        allowed = {
-            line.split()[1]
-            for thread in threads
-            for line in (thread / "status").read_text().splitlines()
-            if line.startswith("Cpus_allowed_list")
-        }
-    assert allowed == {str(core)}
+        allowed = _cores_of_threads(crew._workers["jaxlstm"]._process.pid)
+    assert allowed == {core}
     assert os.sched_getaffinity(0) == before
 
 
