@@ -10,6 +10,7 @@ from jaxlstm import _check, implementations
 from jaxlstm._cell import step
 from jaxlstm._stack import stack
 from jaxlstm._types import LSTMCellParams, LSTMParams, LSTMState
+from jaxlstm._varying import varying_alike
 
 
 def _to(dtype, tree):
@@ -105,7 +106,8 @@ def lstm(
         batch_first: whether x, output and resets have B before T.
         dropout: share of each layer's output but the last that is zeroed, the rest scaled by `1/(1-dropout)`.
         dropout_key: a `jax.random` key; None means inference, where nothing is dropped.
-        implementation: None for the best that can serve on the platform compiled for, or a name: "xla".
+        implementation: None for the best that can serve on the platform that the program is compiled for, or a name:
+            "xla" (any platform), "pallas" (TPU), "cudnn" (NVIDIA GPU; its gradient only, once and in reverse mode).
         checkpoint_every: k to keep only every k-th state for the backward pass (or somewhat more, down to every k/2-th,
             if that divides T) and recompute the steps between.
         unroll: steps that one iteration of the loop takes; None leaves it to the implementation.
@@ -160,7 +162,7 @@ def lstm(
         dropout_key,
         batch_first=batch_first,
         dropout=_check.check_dropout(dropout),
-        implementation=implementations.choose(implementation),
+        implementation=implementations.check(implementation),
         checkpoint_every=checkpoint_every,
         unroll=unroll,
     )
@@ -178,7 +180,7 @@ def _run(
     *,
     batch_first: bool,
     dropout: float,
-    implementation: str,
+    implementation: str | None,
     checkpoint_every: int | None,
     unroll: int | None,
 ) -> tuple[jax.Array, LSTMState]:
@@ -204,7 +206,7 @@ def _run(
         functools.partial(implementations.LAYERS[implementation], checkpoint_every=checkpoint_every, unroll=unroll),
         _to(dtype, params),
         x.astype(dtype),
-        _to(accumulator, state),
+        varying_alike(_to(accumulator, state), (params, x, lengths, resets)),
         lengths=lengths,
         resets=resets,
         dropout=dropout,

@@ -1,85 +1,22 @@
 """The derivative rule against automatic differentiation of the plain scan, and against finite differences."""
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from derivatives import P, everything, loss_of, plain_layer, problem
 from jax.test_util import check_grads
 
 import jaxlstm
-from jaxlstm import _cell, _stack
-
-T, B, I, H, P = 5, 3, 3, 4, 2  # noqa: E741
+from jaxlstm import _stack
 
 
 @pytest.fixture(autouse=True)
 def float64():
     with jax.enable_x64(True):
         yield
-
-
-def plain_layer(params, x, state, *, lengths, begins, reverse):
-    """The cell under `lax.scan` with nothing else: what the derivative rule must equal."""
-    valid = jnp.ones(x.shape[:2], bool) if lengths is None else _stack.valid_steps(lengths, x.shape[0])
-    begins = jnp.zeros(x.shape[:2], bool) if begins is None else begins
-
-    def body(state, inputs):
-        x, begin, valid = (a[:, None] if a.ndim == 1 else a for a in inputs)
-        start = jaxlstm.LSTMState(*(jnp.where(begin, 0, s) for s in state))
-        after = _cell.step(params, start, x)
-        after = jaxlstm.LSTMState(*(jnp.where(valid, new, old) for new, old in zip(after, state, strict=True)))
-        return after, jnp.where(valid, after.h, 0)
-
-    final, y = jax.lax.scan(body, state, (x, begins, valid), reverse=reverse)
-    return y, final
-
-
-def problem(proj_size=0, bidirectional=False, ragged=False, resets=False, bias=True):
-    key = iter(jax.random.split(jax.random.key(0), 9))
-    params = jaxlstm.init_lstm(
-        next(key), I, H, 2, bias=bias, bidirectional=bidirectional, proj_size=proj_size, dtype=jnp.float64
-    )
-    x = jax.random.normal(next(key), (T, B, I))
-    lead = (2 * (1 + bidirectional), B)
-    state = jaxlstm.LSTMState(
-        jax.random.normal(next(key), (*lead, proj_size or H)), jax.random.normal(next(key), (*lead, H))
-    )
-    options: dict[str, Any] = {
-        "lengths": jnp.array([T, 0, 3]) if ragged else None,
-        "resets": jax.random.bernoulli(next(key), 0.3, (T, B)) if resets else None,
-    }
-    direction = jax.tree.map(lambda a: jax.random.normal(jax.random.key(a.size), a.shape), (params, x, state))
-    return (params, x, state), direction, options
-
-
-def dot(tree, other):
-    return sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True))
-
-
-def loss_of(function):
-    """A scalar in which every element of every result has its own weight, and a curvature of its own."""
-    weigh = lambda a: jnp.sum(jnp.sin(a) * (1 + jnp.arange(a.size).reshape(a.shape)))  # noqa: E731
-    return lambda *args: sum(map(weigh, jax.tree.leaves(function(*args))))
-
-
-def everything(function, args, direction):
-    """Value, jvp, gradient, and the second derivative by both orders of the two modes."""
-    gradient = jax.grad(loss_of(function), argnums=(0, 1, 2))
-
-    @jax.jit
-    def all_at_once(args, direction):
-        return {
-            "value": function(*args),
-            "jvp": jax.jvp(function, args, direction)[1],
-            "gradient": gradient(*args),
-            "forward over reverse": jax.jvp(gradient, args, direction)[1],
-            "reverse over reverse": jax.grad(lambda args: dot(gradient(*args), direction))(args),
-        }
-
-    return all_at_once(args, direction)
 
 
 # Each option alone, and all together, is what a rule can get wrong; the full product costs minutes of compilation.
