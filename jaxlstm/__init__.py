@@ -22,10 +22,11 @@ from jaxlstm.linen import LSTMCell as LSTMCell
 if TYPE_CHECKING:
     from jaxlstm import interop as interop
     from jaxlstm import nnx as nnx
+    from jaxlstm import sharding as sharding
 
 
 def __getattr__(name: str) -> ModuleType:
     """Import what not every user needs when it is first asked for: Flax's NNX takes as long as its Linen."""
-    if name in ("interop", "nnx"):
+    if name in ("interop", "nnx", "sharding"):
         return importlib.import_module(f"jaxlstm.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -34,8 +34,8 @@ def test_weights_are_read_without_torch():
 
 
 def test_submodules_are_attributes():
-    assert {"jaxlstm.linen", "jaxlstm.nnx", "jaxlstm.interop"} <= imported(
-        "import jaxlstm; jaxlstm.linen.LSTM, jaxlstm.nnx.LSTM, jaxlstm.interop.from_torch"
+    assert {"jaxlstm.linen", "jaxlstm.nnx", "jaxlstm.interop", "jaxlstm.sharding"} <= imported(
+        "import jaxlstm; jaxlstm.linen.LSTM, jaxlstm.nnx.LSTM, jaxlstm.interop.from_torch, jaxlstm.sharding.shardings"
     )
 
 

@@ -1,0 +1,225 @@
+"""How an LSTM lies on a mesh of devices: partition specs, and the shardings that `jax.jit` and `jax.device_put` take.
+
+Over a mesh axis `batch` the rows of x, lengths, resets and states are shared out, over a mesh axis `model` the gate
+rows of the parameters. Everything else is JAX's own: meshes, `NamedSharding`, `jit`, `shard_map`, `jax.distributed`.
+
+**A batch axis alone**: wrap the LSTM in `jax.shard_map`. Each device then runs its own rows by the best implementation
+there is for it, and only gradients are summed over devices. XLA can't partition the kernels "pallas" and "cudnn" by
+itself, and of "xla" it gathers each layer's activations on every device for the weights' gradients.
+
+>>> import jax, jax.numpy as jnp, jaxlstm, optax
+>>> from functools import partial
+>>> from jax.sharding import AxisType, PartitionSpec as P
+>>> from jaxlstm.sharding import input_spec, param_specs, shardings, state_specs
+>>> mesh = jax.make_mesh((jax.device_count(),), ("batch",), axis_types=(AxisType.Auto,))
+>>> @partial(
+...     jax.shard_map,
+...     mesh=mesh,
+...     in_specs=(P(), input_spec(), P("batch"), input_spec()),
+...     out_specs=(input_spec(), state_specs()),
+...     check_vma=False,  # The kernels don't say over which axes their results vary.
+... )
+... def run(params, x, lengths, resets):
+...     return jaxlstm.lstm(params, x, lengths=lengths, resets=resets)
+>>> params = jaxlstm.init_lstm(jax.random.key(0), input_size=3, hidden_size=16)
+>>> x, lengths = jnp.ones((5, 8, 3)), jnp.array([5, 4, 3, 2, 1, 0, 5, 5])
+>>> resets = jnp.zeros((5, 8), bool)
+>>> gradients = jax.jit(jax.grad(lambda params: run(params, x, lengths, resets)[0].sum()))(params)
+
+A module's `apply` can stand in place of `jaxlstm.lstm`. Where it drops, fold `jax.lax.axis_index("batch")` into the
+key, or each device drops the same elements of its own rows.
+
+**With a model axis**: name `implementation="xla"` and let `jit` partition it; where its arguments and results lie tells
+XLA the rest. Beside a batch axis, the `shard_map` above with `axis_names={"batch"}` does that for the model axis alone.
+
+>>> mesh = jax.make_mesh((jax.device_count(), 1), ("batch", "model"), axis_types=(AxisType.Auto,) * 2)
+>>> optimizer = optax.adam(1e-3)
+>>> arguments = params, optimizer.init(params), x, lengths
+>>> params_spec, opt_spec = (param_specs(tree, model="model") for tree in arguments[:2])
+>>> params_at, opt_at, x_at, lengths_at = shardings(mesh, (params_spec, opt_spec, input_spec(), P("batch")), arguments)
+>>> @partial(jax.jit, in_shardings=(params_at, opt_at, x_at, lengths_at), out_shardings=(params_at, opt_at, None))
+... def step(params, opt_state, x, lengths):
+...     def loss_of(params):
+...         output, _ = jaxlstm.lstm(params, x, lengths=lengths, implementation="xla")
+...         return jnp.mean(output**2)
+...     loss, gradients = jax.value_and_grad(loss_of)(params)
+...     updates, opt_state = optimizer.update(gradients, opt_state, params)
+...     return optax.apply_updates(params, updates), opt_state, loss
+>>> params, opt_state, loss = step(*jax.device_put(arguments, (params_at, opt_at, x_at, lengths_at)))
+>>> params[0][0].weight_hh.sharding.spec
+P('model',)
+"""
+
+import math
+import re
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import numpy as np
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxlstm._types import LSTMState
+
+Axis: TypeAlias = str | tuple[str, ...]
+
+_AXES = {
+    "weight_ih": ("4H", "I"),
+    "weight_hh": ("4H", "P"),
+    "bias_ih": ("4H",),
+    "bias_hh": ("4H",),
+    "weight_hr": ("P", "H"),
+}
+_NAME = re.compile(rf"({'|'.join(_AXES)})(_l\d+(_reverse)?)?")
+
+
+def param_specs(params: Any, model: str | None = None) -> Any:
+    """Where each parameter lies: gate rows over the mesh axis `model`, everything else on every device.
+
+    `weight_ih [4H, I]`, `weight_hh [4H, P]` and the biases `[4H]` are split in rows, `weight_hr [P, H]` in columns.
+    A split is contiguous, so that the four gates of a unit lie on several devices, and XLA moves gates between
+    devices at every step: what is saved is memory, of weights, gradients and the optimizer's moments.
+
+    Args:
+        params: any pytree in which parameters go by PyTorch's names: `LSTMParams`, `LSTMCellParams`, Linen's
+            variables, NNX's state, a larger model that holds them, an optax state of any of these. Arrays, or shapes
+            from `jax.eval_shape`.
+        model: the mesh axis to split over; None to split nothing.
+
+    Returns:
+        The same tree of `PartitionSpec`.
+
+    >>> import jax, jaxlstm
+    >>> from jaxlstm import sharding
+    >>> params = jaxlstm.init_lstm_cell(jax.random.key(0), input_size=3, hidden_size=8, bias=False, proj_size=2)
+    >>> sharding.param_specs(params, model="model")
+    LSTMCellParams(weight_ih=P('model',), weight_hh=P('model',), bias_ih=None, bias_hh=None, weight_hr=P(None, 'model'))
+    """
+
+    def spec(path, leaf) -> P:
+        units = _units(path, leaf)
+        return P() if model is None or units is None else P(*[None] * units.axis, model)
+
+    return jax.tree_util.tree_map_with_path(spec, params)
+
+
+def input_spec(batch: Axis = "batch", *, batch_first: bool = False) -> P:
+    """Where x `[T, B, I]`, resets `[T, B]` and the output `[T, B, D*P]` lie: B over the mesh axis `batch`.
+
+    With `batch_first` it is that of whatever begins with B: x `[B, T, I]`, lengths `[B]`, a cell's x `[B, I]`.
+
+    Args:
+        batch: the mesh axis, or a tuple of several.
+        batch_first: whether B comes before T.
+
+    >>> from jaxlstm import sharding
+    >>> sharding.input_spec()
+    P(None, 'batch')
+    """
+    return P(batch) if batch_first else P(None, batch)
+
+
+def state_specs(batch: Axis = "batch", model: str | None = None, *, cell: bool = False) -> LSTMState:
+    """Where a state lies: B over the mesh axis `batch`, and H of c over `model`; each device needs the whole of h.
+
+    Args:
+        batch: the mesh axis, or a tuple of several.
+        model: the mesh axis that gate rows are split over, if they are.
+        cell: for one cell's h `[B, P]`, c `[B, H]`, and not a stack's h `[L*D, B, P]`, c `[L*D, B, H]`.
+
+    >>> from jaxlstm import sharding
+    >>> sharding.state_specs(model="model")
+    LSTMState(h=P(None, 'batch'), c=P(None, 'batch', 'model'))
+    """
+    lead = (batch,) if cell else (None, batch)
+    h: Any = P(*lead)  # LSTMState's fields are arrays, and so is what its tree of specs stands for.
+    c: Any = h if model is None else P(*lead, model)
+    return LSTMState(h, c)
+
+
+def shardings(mesh: Mesh | AbstractMesh, specs: Any, arrays: Any) -> Any:
+    """The `NamedSharding` of each array, for `jax.jit` and `jax.device_put`, once it is known to fit.
+
+    Args:
+        mesh: of axes of type `AxisType.Auto`, which is not `jax.make_mesh`'s default.
+        specs: `PartitionSpec`s in the tree of `arrays`; one may stand for a whole subtree.
+        arrays: any pytree of what is to be placed. Arrays, or shapes from `jax.eval_shape`.
+
+    Returns:
+        The tree of `arrays`, of `NamedSharding`.
+
+    Raises:
+        ValueError: a size that the devices of its mesh axis don't divide, or a mesh or a spec that doesn't fit.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from jaxlstm import sharding
+    >>> mesh = jax.make_mesh((1,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+    >>> x = jnp.ones((5, 8, 3))
+    >>> jax.device_put(x, sharding.shardings(mesh, sharding.input_spec(), x)).sharding.spec
+    P(None, 'batch')
+    """
+    if any(kind is not AxisType.Auto for kind in mesh.axis_types):
+        raise ValueError(
+            f"mesh: expected axes of type Auto, which XLA partitions over, got {mesh.axis_types}. Make it with "
+            "jax.make_mesh(sizes, names, axis_types=(jax.sharding.AxisType.Auto,) * len(names))."
+        )
+
+    def place(path, array, spec) -> NamedSharding:
+        sharding = NamedSharding(mesh, spec)
+        _check(path, array, sharding)
+        return sharding
+
+    return jax.tree_util.tree_map_with_path(place, arrays, jax.tree.broadcast(specs, arrays))
+
+
+class _Units(NamedTuple):
+    """Where a parameter's hidden units lie."""
+
+    axis: int
+    gates: int  # The axis's size is this many times H.
+
+
+def _units(path, leaf) -> _Units | None:
+    """Those of an LSTM's parameter, with any axes before its own, and of what an optimizer keeps in its shape."""
+    names = (str(getattr(key, "key", getattr(key, "name", ""))) for key in path)
+    field = next((match[1] for match in map(_NAME.fullmatch, names) if match), None)
+    if field is None:
+        return None
+    own_axes = _AXES[field]
+    axis, gates = (own_axes.index("4H"), 4) if "4H" in own_axes else (own_axes.index("H"), 1)
+    units = _Units(leaf.ndim - len(own_axes) + axis, gates)
+    # An optimizer may keep other shapes under a parameter's name, as Adafactor does.
+    return units if leaf.ndim >= len(own_axes) and leaf.shape[units.axis] % gates == 0 else None
+
+
+def _check(path, array, sharding: NamedSharding) -> None:
+    """Refuse an array whose sizes its devices don't divide."""
+    name, shape = "arrays" + jax.tree_util.keystr(path), list(np.shape(array))
+    if len(sharding.spec) > len(shape):
+        raise ValueError(
+            f"{name}: expected at least the {len(sharding.spec)} axes of {sharding.spec}, got {shape}. "
+            "Check that the specs stand in the order of the arrays."
+        )
+    for axis, over in enumerate(sharding.spec):
+        if over is None:
+            continue
+        over = (over,) if isinstance(over, str) else over
+        devices = math.prod(sharding.mesh.shape[mesh_axis] for mesh_axis in over)
+        letter, size = _split(path, array, axis, over)
+        if size % devices:
+            remedies = {"H": "another hidden_size", "B": "fill the batch up with rows of length 0"}
+            raise ValueError(
+                f"{name}: expected {letter} to be a multiple of {devices}, the size of mesh axis "
+                f"{' x '.join(map(repr, over))}, got {letter} = {size} in {shape}. "
+                f"Use a mesh whose axis divides it, or {remedies.get(letter, 'another size')}."
+            )
+
+
+def _split(path, array, axis: int, over: tuple[str, ...]) -> tuple[str, int]:
+    """The letter and size of what a spec splits; of gate rows it is H, for c's H is split with them."""
+    size, units = array.shape[axis], _units(path, array)
+    if units is not None and axis == units.axis:
+        return "H", size // units.gates
+    if path and getattr(path[-1], "name", "") == "c" and axis == array.ndim - 1:
+        return "H", size
+    return ("B" if "batch" in over else f"axis {axis}"), size

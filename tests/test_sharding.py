@@ -1,0 +1,273 @@
+"""Specs and shardings, and runs over a mesh of 8 devices against one device.
+
+Eight devices exist only in a process that asked for them before JAX began: run as a script, this file is that process.
+"""
+
+import functools
+import json
+import os
+import re
+import subprocess
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AbstractMesh, AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jaxlstm
+from jaxlstm.sharding import input_spec, param_specs, shardings, state_specs
+
+T, B, I, H = 4, 16, 3, 8  # noqa: E741
+MESHES = {"data": (8, 1), "model": (1, 8), "data x model": (4, 2)}
+
+
+def mesh_of(batch: int, model: int) -> jax.sharding.Mesh:
+    return jax.make_mesh((batch, model), ("batch", "model"), axis_types=(AxisType.Auto,) * 2)
+
+
+def functional(implementation: str | None = "xla"):
+    """Parameters, and a run `(params, x, state, lengths, resets) -> (output, state)`."""
+    params = jaxlstm.init_lstm(jax.random.key(0), I, H, bidirectional=True, proj_size=4)
+    return params, lambda params, x, state, lengths, resets: jaxlstm.lstm(
+        params, x, state, lengths=lengths, resets=resets, implementation=implementation
+    )
+
+
+def linen():
+    model = jaxlstm.LSTM(I, H, num_layers=2, implementation="xla")
+    params = model.init(jax.random.key(0), jnp.zeros((1, 1, I)))
+    return params, lambda params, x, state, lengths, resets: model.apply(
+        params, x, state, lengths=lengths, resets=resets
+    )
+
+
+def nnx():
+    from flax import nnx
+
+    graph, params = nnx.split(jaxlstm.nnx.LSTM(I, H, bias=False, implementation="xla", rngs=nnx.Rngs(0)))
+    return params, lambda params, x, state, lengths, resets: nnx.merge(graph, params)(
+        x, state, lengths=lengths, resets=resets
+    )
+
+
+KINDS = {"functional": functional, "Linen": linen, "NNX": nnx}
+OPTIMIZER = optax.sgd(0.1, momentum=0.9)
+
+
+def batch_for(params: Any, run: Any) -> tuple:
+    """An input, an initial state that fits, every length from 0 to T, and resets."""
+    random = np.random.default_rng(0)
+    x = random.uniform(-1, 1, (T, B, I)).astype(np.float32)
+    shapes = jax.eval_shape(lambda params, x: run(params, x, None, None, None)[1], params, x)
+    state = jax.tree.map(lambda s: random.uniform(-1, 1, s.shape).astype(s.dtype), shapes)
+    return x, state, np.arange(B) % (T + 1), random.random((T, B)) < 0.2
+
+
+def train_step(run: Any, params: Any, opt_state: Any, x: Any, state: Any, lengths: Any, resets: Any) -> tuple:
+    """`(params, opt_state, values, gradients)`."""
+
+    def loss_of(params, x):
+        output, final = run(params, x, state, lengths, resets)
+        return jnp.sum(output**2) + jnp.sum(final.c**2), (output, final)
+
+    (loss, results), gradients = jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True)(params, x)
+    updates, opt_state = OPTIMIZER.update(gradients[0], opt_state, params)
+    return optax.apply_updates(params, updates), opt_state, (loss, results), gradients
+
+
+def over_mesh(mesh: jax.sharding.Mesh, run: Any, arguments: tuple) -> tuple:
+    """The step jitted with everything split over both axes of the mesh."""
+    specs = (
+        *(param_specs(tree, model="model") for tree in arguments[:2]),
+        input_spec(),
+        state_specs(model="model"),
+        P("batch"),
+        input_spec(),
+    )
+    places = shardings(mesh, specs, arguments)
+    replicated = NamedSharding(mesh, P())
+    step = jax.jit(
+        functools.partial(train_step, run),
+        in_shardings=places,
+        out_shardings=(*places[:2], replicated, (places[0], places[2])),
+    )
+    return step(*jax.device_put(arguments, places))
+
+
+def by_shard_map(mesh: jax.sharding.Mesh, run: Any, arguments: tuple, check_vma: bool = False) -> tuple:
+    """The step with the LSTM alone under `shard_map` over the batch, and a model axis left to XLA."""
+    if mesh.shape["model"] == 1:
+        _, run = functional(implementation=None)
+    place = shardings(mesh, param_specs(arguments[0], model="model"), arguments[0])
+    run = jax.shard_map(
+        run,
+        mesh=mesh,
+        in_specs=(P(), input_spec(), input_spec(), P("batch"), input_spec()),
+        out_specs=(input_spec(), state_specs()),
+        axis_names={"batch"},
+        check_vma=check_vma,
+    )
+    return jax.jit(functools.partial(train_step, run))(jax.device_put(arguments[0], place), *arguments[1:])
+
+
+def difference(got: Any, wanted: Any) -> float:
+    """The largest one of any element, relative to the wanted tree's largest."""
+    got, wanted = (jax.tree.leaves(jax.device_get(tree)) for tree in (got, wanted))
+    largest = max(float(np.max(np.abs(w))) for w in wanted)
+    return max(float(np.max(np.abs(g - w))) for g, w in zip(got, wanted, strict=True)) / largest
+
+
+def held(tree: Any) -> list[float]:
+    """The share of each matrix that the first device holds."""
+    return [a.addressable_shards[0].data.size / a.size for a in jax.tree.leaves(tree) if a.ndim == 2]
+
+
+def main() -> None:
+    """Every kind of parameters on every mesh, as JSON on standard output."""
+    report = {}
+    for kind, make in KINDS.items():
+        params, run = make()
+        arguments = (params, OPTIMIZER.init(params), *batch_for(params, run))
+        one = jax.jit(functools.partial(train_step, run))(*arguments)
+        for name, sizes in MESHES.items():
+            ways = {"jit": over_mesh} | ({"shard_map": by_shard_map} if kind == "functional" and sizes[0] > 1 else {})
+            for way, step in ways.items():
+                many = step(mesh_of(*sizes), run, arguments)
+                report[f"{kind}, {name}, {way}"] = {
+                    "differences": [difference(m, o) for m, o in zip(many, one, strict=True)],
+                    "held": held(many[:2]) if way == "jit" else None,
+                    "model": sizes[1],
+                }
+    params, run = KINDS["functional"]()
+    x, state, lengths, resets = batch_for(params, run)
+    for name, start in {"a state": state, "no state": None}.items():
+        arguments = (params, OPTIMIZER.init(params), x, start, lengths, resets)
+        one = jax.jit(functools.partial(train_step, run))(*arguments)
+        many = by_shard_map(mesh_of(8, 1), run, arguments, check_vma=True)
+        differences = [difference(m, o) for m, o in zip(many, one, strict=True)]
+        report[f"checked shard_map, {name}"] = {"differences": differences, "held": None}
+    json.dump(report, sys.stdout)
+
+
+def test_eight_devices_agree_with_one():
+    # Machine code that runs for milliseconds need not be optimized for seconds; XLA partitions it all the same.
+    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-W", "error", __file__]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert len(report) == len(KINDS) * len(MESHES) + 4
+    for name, found in report.items():
+        assert max(found["differences"]) < 1e-5, name
+        if found["held"] is not None:
+            assert set(found["held"]) == {1 / found["model"]}, name
+
+
+def model_of(kind: str) -> Any:
+    params, _ = KINDS[kind]()
+    return params
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_specs_have_the_tree_of_what_they_place(kind):
+    params = model_of(kind)
+    tree = {"params": params, "moments": optax.adam(1e-3).init(params)}
+    assert jax.tree.structure(param_specs(tree)) == jax.tree.structure(tree)
+    assert set(jax.tree.leaves(param_specs(tree))) == {P()}
+    # Adam keeps two moments of each, and one count.
+    specs = jax.tree.leaves(param_specs(tree, "model"))
+    assert specs.count(P()) == 1
+    assert len(specs) == 3 * len(jax.tree.leaves(params)) + 1
+
+
+def test_only_an_lstms_parameters_are_split():
+    params = {"lstm": model_of("Linen")["params"], "dense": {"kernel": jnp.ones((H, 3)), "bias": jnp.ones(3)}}
+    specs = param_specs(params, "model")
+    assert set(specs["lstm"].values()) == {P("model")}
+    assert set(specs["dense"].values()) == {P()}
+
+
+def test_what_is_only_named_like_a_parameter_is_not_split():
+    # Adafactor keeps one element in place of each moment that it factors, and in place of each factor that it doesn't.
+    params: Any = jaxlstm.init_lstm_cell(jax.random.key(0), I, H, proj_size=4)
+    state = optax.adafactor(1e-3, min_dim_size_to_factor=3).init(params)
+    places = shardings(mesh_of(1, 1), param_specs(state, "model"), state)
+    split = [a.shape for a, at in zip(jax.tree.leaves(state), jax.tree.leaves(places), strict=True) if at.spec]
+    assert split == [(4 * H,), (4 * H,)]
+
+
+def test_parameters_stacked_by_vmap_are_split_in_their_own_rows():
+    init = functools.partial(jaxlstm.init_lstm_cell, input_size=I, hidden_size=H, proj_size=4)
+    stacked = jax.eval_shape(jax.vmap(init), jax.random.split(jax.random.key(0), 3))
+    rows, units = P(None, "model"), P(None, None, "model")
+    assert param_specs(stacked, "model") == (rows, rows, rows, rows, units)
+
+
+def test_states_of_stack_and_cell():
+    assert state_specs() == (P(None, "batch"), P(None, "batch"))
+    assert state_specs(("x", "y"), "model", cell=True) == (P(("x", "y")), P(("x", "y"), "model"))
+    assert input_spec(batch_first=True) == P("batch")
+
+
+EIGHT = AbstractMesh((4, 2), ("batch", "model"), axis_types=(AxisType.Auto,) * 2)
+ODD = jaxlstm.init_lstm(jax.random.key(0), 2, 5, proj_size=4)
+MEND = "Use a mesh whose axis divides it, or "
+PAD, RESIZE = MEND + "fill the batch up with rows of length 0.", MEND + "another hidden_size."
+REFUSED = {
+    "x": (
+        (input_spec(), np.zeros((5, 6, 3))),
+        f"arrays: expected B to be a multiple of 4, the size of mesh axis 'batch', got B = 6 in [5, 6, 3]. {PAD}",
+    ),
+    "lengths over two axes": (
+        (P(("batch", "model")), {"lengths": np.zeros(4)}),
+        "arrays['lengths']: expected B to be a multiple of 8, the size of mesh axis 'batch' x 'model', "
+        f"got B = 4 in [4]. {PAD}",
+    ),
+    "state": (
+        (state_specs(model="model"), jaxlstm.LSTMState(jnp.zeros((1, 4, 3)), jnp.zeros((1, 4, 5)))),
+        f"arrays.c: expected H to be a multiple of 2, the size of mesh axis 'model', got H = 5 in [1, 4, 5]. {RESIZE}",
+    ),
+    "gate rows": (
+        (param_specs(ODD, "model"), ODD),
+        "arrays[0][0].weight_ih: expected H to be a multiple of 2, the size of mesh axis 'model', "
+        f"got H = 5 in [20, 2]. {RESIZE}",
+    ),
+    "projection": (
+        (P(None, "model"), {"weight_hr_l0": ODD[0][0].weight_hr}),
+        "arrays['weight_hr_l0']: expected H to be a multiple of 2, the size of mesh axis 'model', "
+        f"got H = 5 in [4, 5]. {RESIZE}",
+    ),
+    "a kernel of the user's": (
+        (P(None, "model"), {"kernel": np.zeros((3, 5))}),
+        "arrays['kernel']: expected axis 1 to be a multiple of 2, the size of mesh axis 'model', "
+        f"got axis 1 = 5 in [3, 5]. {MEND}another size.",
+    ),
+    "too many axes": (
+        (input_spec(), (np.zeros(4),)),
+        "arrays[0]: expected at least the 2 axes of P(None, 'batch'), got [4]. "
+        "Check that the specs stand in the order of the arrays.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_fit_is_refused(case):
+    arguments, message = REFUSED[case]
+    with pytest.raises(ValueError, match=re.escape(message) + "$"):
+        shardings(EIGHT, *arguments)
+
+
+def test_a_mesh_that_jax_makes_by_default_is_refused():
+    with pytest.raises(ValueError, match=r"^mesh: expected axes of type Auto, .* got \(Explicit,\)\. Make it with"):
+        shardings(jax.make_mesh((1,), ("batch",)), input_spec(), np.zeros((2, 2)))
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    main()
