@@ -27,13 +27,13 @@ def plain_layer(params, x, state, *, lengths, begins, reverse):
     return y, final
 
 
-def problem(proj_size=0, bidirectional=False, ragged=False, resets=False, bias=True):
+def problem(num_layers=2, proj_size=0, bidirectional=False, ragged=False, resets=False, bias=True):
     key = iter(jax.random.split(jax.random.key(0), 9))
     params = jaxlstm.init_lstm(
-        next(key), I, H, 2, bias=bias, bidirectional=bidirectional, proj_size=proj_size, dtype=jnp.float64
+        next(key), I, H, num_layers, bias=bias, bidirectional=bidirectional, proj_size=proj_size, dtype=jnp.float64
     )
     x = jax.random.normal(next(key), (T, B, I))
-    lead = (2 * (1 + bidirectional), B)
+    lead = (num_layers * (1 + bidirectional), B)
     state = jaxlstm.LSTMState(
         jax.random.normal(next(key), (*lead, proj_size or H)), jax.random.normal(next(key), (*lead, H))
     )

@@ -35,7 +35,7 @@ def problem(num_steps, batch, num_inputs, hidden, dtype, *, lengths=False, begin
     )
     masks: dict[str, Any] = {"lengths": None, "begins": None}
     if lengths:
-        masks["lengths"] = jnp.asarray(random.permutation(batch) % (num_steps + 1))
+        masks["lengths"] = jnp.maximum(num_steps - random.permutation(batch), 0)  # T, T-1, ..., 0, 0
     if begins:
         valid = np.ones((num_steps, batch), bool) if not lengths else valid_steps(masks["lengths"], num_steps)
         masks["begins"] = jnp.asarray(random.random((num_steps, batch)) < 0.3) & valid

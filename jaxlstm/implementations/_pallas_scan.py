@@ -57,7 +57,7 @@ def scan(
 
     def lane(divide, step):
         # Not by `//` and `%`, which ask for a sign, and Pallas lowers a sign only where a TPU is at hand.
-        return divide(time(step), jnp.int32(LANES))
+        return divide(time(step), LANES)
 
     of_marks = pl.BlockSpec((rows, LANES), lambda tile, step: (tile, lane(lax.div, step)))
 
@@ -81,7 +81,7 @@ def scan(
     _, values = jax.eval_shape(body, weight, *jax.tree.map(tile_of, (carry, inputs)), mark)
     outputs = jax.tree.map(lambda a: jax.ShapeDtypeStruct((num_steps, batch, a.shape[-1]), a.dtype), values)
     whole = pl.BlockSpec(memory_space=pltpu.VMEM)  # Held once: only blocks that change are double-buffered.
-    return pl.pallas_call(
+    run = pl.pallas_call(
         kernel,
         name=name,
         out_shape=(carry, outputs),
@@ -95,7 +95,9 @@ def scan(
         out_specs=(jax.tree.map(of_rows, carry), jax.tree.map(of_step, outputs)),
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary")),
         interpret=interpret,
-    )(weight, carry, inputs, marks)
+    )
+    with jax.enable_x64(False):  # With it, indices of blocks are int64, and the TPU's compiler refuses them.
+        return run(weight, carry, inputs, marks)
 
 
 def _load(refs: Any) -> Any:
