@@ -17,7 +17,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from jaxlstm.cli import _checkpoints, _compressors, _fit, _model, _run, _text, _windows, main
+from jaxlstm.cli import _checkpoints, _compressors, _devices, _fit, _model, _run, _text, _windows, main
 
 TEXT = "".join(f"{k}: the {'quick brown fox' if k % 3 else 'lazy dög'} jumps {k % 7} times\n" for k in range(50))
 # Two layers with dropout, and a text short enough to be begun again within the steps.
@@ -102,13 +102,14 @@ def test_the_report_compares_with_compressors(finished, call):
 def test_the_held_out_score_counts_each_character_once(finished):
     record = _run.load(finished)
     model = _model.make_model(record.config, record.vocabulary)
+    mesh = _devices.make_mesh()
     with _checkpoints.Checkpoints(finished, read_only=True) as checkpoints:
-        state = checkpoints.restore(30, jax.eval_shape(lambda: _model.init(record.config, model)))
+        state = checkpoints.restore(30, _model.state_shape(record.config, model, mesh))
     held_out = _text.encode("the fox ☃ jumps " * 9 + "the", record.vocabulary)
     assert (held_out == _text.UNKNOWN).sum() == 9
     windows = list(_windows.scored_windows(3, held_out, batch=4, window=16))
     assert len(windows) == 3
-    score = _fit.held_out_bits(model, state, windows)
+    score = _fit.held_out_bits(model, mesh, state, windows)
 
     # The same from one pass over each of the four stretches of 48 characters, of which the last has 3.
     stretches = np.split(np.append([3], held_out), [48, 96, 144])
@@ -136,14 +137,16 @@ def test_the_state_is_carried_over_windows_and_cleared_for_each_pass(finished):
     model = _model.make_model(record.config, record.vocabulary)
     windows = _windows.Windows(_text.encode(_text.split(TEXT)[0], record.vocabulary), batch=4, window=16)
     assert windows.per_pass < 30
+    mesh = _devices.make_mesh()
     for begins in (True, False):
-        state = _model.init(record.config, model)
+        state = _model.init(record.config, model, mesh)
         zero, marked = (jax.tree.map(make, state.carry) for make in (jnp.zeros_like, jnp.ones_like))
         state = state._replace(carry=marked)
         want: Any = model.apply(state.params, windows[0].inputs, zero if begins else marked)
         no_dropout = dataclasses.replace(record.config, dropout=0.0)
         plain = _model.make_model(no_dropout, record.vocabulary)
-        after, _ = _model.train_step(no_dropout, plain, state, windows[0]._replace(begins=begins))
+        window = windows[0]._replace(begins=begins)
+        after, _ = _model.train_step(no_dropout, plain, mesh, state, window, jnp.zeros(1, bool))
         for got, expected in zip(after.carry, want[1], strict=True):
             np.testing.assert_allclose(got, expected, atol=1e-6)
 
@@ -179,7 +182,8 @@ def test_bfloat16_trains_and_carries_bfloat16(text_file, tmp_path, call):
     status, _, _ = call("train", text_file, "--out", tmp_path / "run", *options)
     assert status == 0
     record = _run.load(tmp_path / "run")
-    state = jax.eval_shape(lambda: _model.init(record.config, _model.make_model(record.config, record.vocabulary)))
+    model = _model.make_model(record.config, record.vocabulary)
+    state = _model.state_shape(record.config, model, _devices.make_mesh())
     assert {a.dtype for a in jax.tree.leaves(state.carry)} == {jnp.dtype(jnp.bfloat16)}
     assert {a.dtype for a in jax.tree.leaves(state.params)} == {jnp.dtype(jnp.float32)}
 
@@ -195,25 +199,26 @@ def test_a_loss_that_explodes_ends_the_run_with_a_line(text_file, tmp_path, call
 def test_a_signal_saves_and_says_how_to_go_on(number, finished, text_file, tmp_path, call, monkeypatch):
     train_step = _fit.train_step
 
-    def interrupted(config, model, state, window):
-        if state.step == 17:
+    def interrupted(config, model, mesh, state, *args):
+        if state.step == 14:
             signal.raise_signal(number)
-        return train_step(config, model, state, window)
+        return train_step(config, model, mesh, state, *args)
 
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
         patch.setattr(_fit, "train_step", interrupted)
         status, _, err = call("train", text_file, "--out", tmp_path / "a run", *OPTIONS)
     assert status == 130
-    assert "Step 18 of 30 is saved." in err
-    assert len(metrics(tmp_path / "a run").splitlines()) == 18
+    # The next step tells the others, and its result is read when the one after it is under way.
+    assert "Step 17 of 30 is saved." in err
+    assert len(metrics(tmp_path / "a run").splitlines()) == 17
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
 
     command = shlex.split(err.splitlines()[-1].removeprefix("Go on with: "))
     assert command[0] == "jaxlstm"
     status, out, _ = call(*command[1:])
     assert status == 0
-    assert "Going on from step 18 of 30." in out
+    assert "Going on from step 17 of 30." in out
     assert metrics(tmp_path / "a run") == metrics(finished)
 
 

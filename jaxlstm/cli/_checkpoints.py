@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
 
 # A kill while an old checkpoint is being deleted leaves a part of it. It is never the newest and goes with the next
@@ -41,7 +40,5 @@ class Checkpoints:
         self._manager.save(step, args=ocp.args.StandardSave(state))
 
     def restore(self, step: int, like: Any) -> Any:
-        """The state of a step, in the tree, shapes and dtypes of `like` (arrays or `jax.ShapeDtypeStruct`)."""
-        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), like)
+        """The state of a step, in the tree, shapes, dtypes and shardings of `like` (of `jax.ShapeDtypeStruct`)."""
         return self._manager.restore(step, args=ocp.args.StandardRestore(like))

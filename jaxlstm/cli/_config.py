@@ -38,7 +38,11 @@ class TrainConfig:
     steps: int = _option(3200, _COUNT, "Training steps.")
     hidden: int = _option(384, _COUNT, "Hidden size H of each LSTM layer.")
     layers: int = _option(1, _COUNT, "LSTM layers L.")
-    dropout: float = _option(0.0, _SHARE, "Share of a layer's output that the next layer does not see.")
+    dropout: float = _option(
+        0.0,
+        _SHARE,
+        "Share of a layer's output that the next layer does not see; which, differs with the number of devices.",
+    )
     batch: int = _option(16, _COUNT, "Stretches of text B read side by side.")
     window: int = _option(64, _COUNT, "Characters T of truncated backpropagation; the state carries on past them.")
     learning_rate: float = _option(6e-3, _POSITIVE, "Peak learning rate of AdamW.")

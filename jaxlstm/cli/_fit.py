@@ -10,66 +10,88 @@ from typing import Any
 import click
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from jaxlstm.cli._checkpoints import Checkpoints
 from jaxlstm.cli._config import TrainConfig
-from jaxlstm.cli._model import CharacterModel, TrainState, init, make_model, score_window, train_step
-from jaxlstm.cli._run import Metrics, Record
-from jaxlstm.cli._windows import ScoredWindow, Windows
+from jaxlstm.cli._devices import BATCH, spread
+from jaxlstm.cli._job import Job
+from jaxlstm.cli._model import (
+    WINDOW_SPECS,
+    CharacterModel,
+    TrainState,
+    init,
+    make_model,
+    score_window,
+    state_shape,
+    train_step,
+)
+from jaxlstm.cli._run import Metrics
+from jaxlstm.cli._windows import ScoredWindow
 
 
-def fit(out: Path, record: Record, windows: Windows, held_out: Sequence[ScoredWindow], *, resume: bool) -> TrainState:
+def fit(out: Path, job: Job, mesh: Mesh, *, resume: bool) -> TrainState:
     """Train from the newest checkpoint in `out`, or from the beginning, to the last step.
 
+    Every process of the run calls it; the first one alone writes losses and shows progress.
+
     Raises:
-        KeyboardInterrupt: SIGINT or SIGTERM came, and the state is saved.
+        KeyboardInterrupt: SIGINT or SIGTERM came to a process, and the state is saved.
         click.ClickException: the loss is no longer finite.
     """
-    config, model = record.config, make_model(record.config, record.vocabulary)
+    config, model = job.record.config, make_model(job.record.config, job.record.vocabulary)
+    leads = jax.process_index() == 0
     with Checkpoints(out) as checkpoints, _signals_noted() as signals:
         start = checkpoints.latest_step() or 0
         if start:
-            click.echo(f"Going on from step {start} of {config.steps}.")
-            state = checkpoints.restore(start, jax.eval_shape(lambda: init(config, model)))
+            said = f"Going on from step {start} of {config.steps}."
+            state = checkpoints.restore(start, state_shape(config, model, mesh))
         else:
-            if resume:
-                click.echo("No checkpoint had been saved: beginning anew at step 0.")
-            state = init(config, model)
+            said = "No checkpoint had been saved: beginning anew at step 0." if resume else None
+            state = init(config, model, mesh)
+        if leads and said:
+            click.echo(said)
 
-        with Metrics(out, start) as metrics, _progress() as progress:
-            log = _Log(metrics, progress, config, start)
-            unlogged = None
+        metrics = Metrics(out, start) if leads else contextlib.nullcontext()
+        with metrics as lines, _progress(shown=leads) as progress:
+            log = _Log(lines, progress, config, start)
+            stop, unread = False, None
             for step in range(start + 1, config.steps + 1):
-                state, loss = train_step(config, model, state, windows[step - 1])
-                # A loss is read while the next step is being computed, so that the device never waits.
-                if unlogged is not None:
-                    log(step - 1, float(unlogged))
-                unlogged = loss
-                # Read once: a signal that comes later is for the next step.
-                planned, stop = step % config.save_every == 0 or step == config.steps, bool(signals)
-                if planned:
-                    log(step, float(loss), held_out_bits_per_character=held_out_bits(model, state, held_out))
+                window = spread(mesh, WINDOW_SPECS, job.windows[step - 1])
+                told = spread(mesh, P(BATCH), np.full(mesh.size, bool(signals)))
+                state, result = train_step(config, model, mesh, state, window, told)
+                # A step's result is read while the next step is being computed, so that the device never waits.
+                # All processes read the same in it, and stop together.
+                if unread is not None:
+                    log(step - 1, float(unread.loss))
+                    stop = bool(unread.stop)
+                unread = result
+                if step % config.save_every == 0 or step == config.steps:
+                    score = held_out_bits(model, mesh, state, job.scored)
+                    log(step, float(result.loss), held_out_bits_per_character=score)
+                    stop = stop or bool(result.stop)
                 elif stop:
-                    log(step, float(loss))
-                if planned or stop:
-                    unlogged = None
-                    checkpoints.save(step, state)
+                    log(step, float(result.loss))
+                else:
+                    continue
+                unread = None
+                checkpoints.save(step, state)
                 if stop:
-                    break
-        if signals:
-            raise KeyboardInterrupt(f"Step {state.step} of {config.steps} is saved.")
+                    raise KeyboardInterrupt(f"Step {step} of {config.steps} is saved.")
     return state
 
 
-def held_out_bits(model: CharacterModel, state: TrainState, windows: Sequence[ScoredWindow]) -> float:
+def held_out_bits(model: CharacterModel, mesh: Mesh, state: TrainState, windows: Sequence[ScoredWindow]) -> float:
     """Mean bits per character of the windows' targets, the LSTM's state carried from each window to the next."""
     carry = jax.tree.map(jnp.zeros_like, state.carry)
     total = 0.0
     for window in windows:
-        carry, bits = score_window(model, state.params, carry, window)
+        carry, bits = score_window(model, mesh, state.params, carry, spread(mesh, WINDOW_SPECS.inputs, window))
         total += float(bits)
     return total / sum(int(window.counts.sum()) for window in windows)
 
@@ -99,7 +121,7 @@ def _signals_noted() -> Iterator[list[int]]:
 class _Log:
     """Writes a step's loss to the metrics and shows it on the progress bar, which counts characters."""
 
-    def __init__(self, metrics: Metrics, progress: Progress, config: TrainConfig, start: int):
+    def __init__(self, metrics: Metrics | None, progress: Progress, config: TrainConfig, start: int):
         self._metrics, self._progress, self._steps = metrics, progress, config.steps
         self._characters = config.batch * config.window
         self._task = progress.add_task(
@@ -113,7 +135,8 @@ class _Log:
         if not math.isfinite(loss):
             raise click.ClickException(f"The loss is {loss} at step {step}. Try a lower --learning-rate.")
         characters, bits = step * self._characters, loss / math.log(2)
-        self._metrics.write(step=step, characters=characters, loss=loss, bits_per_character=bits, **more)
+        if self._metrics is not None:
+            self._metrics.write(step=step, characters=characters, loss=loss, bits_per_character=bits, **more)
         status = f"{step}/{self._steps}  loss {loss:.3f}, {bits:.3f} bits/char"
         self._progress.update(self._task, completed=characters, status=status)
 
@@ -123,7 +146,7 @@ class _Speed(ProgressColumn):
         return Text("" if task.speed is None else f"{task.speed:,.0f} char/s")
 
 
-def _progress() -> Progress:
+def _progress(*, shown: bool) -> Progress:
     return Progress(
         BarColumn(bar_width=None),
         TextColumn("{task.fields[status]}"),
@@ -131,4 +154,5 @@ def _progress() -> Progress:
         TimeRemainingColumn(),
         TextColumn("left"),
         console=Console(stderr=True),
+        disable=not shown,
     )

@@ -8,11 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 import jaxlstm
 from jaxlstm.cli._config import TrainConfig
+from jaxlstm.cli._devices import BATCH
 from jaxlstm.cli._text import UNKNOWN, UNKNOWN_BITS, encode
 from jaxlstm.cli._windows import ScoredWindow, Window
+from jaxlstm.sharding import input_spec, shardings, state_specs
 
 EMBEDDING_SIZE = 64
 
@@ -48,6 +52,24 @@ class TrainState(NamedTuple):
     carry: jaxlstm.LSTMState
 
 
+class Result(NamedTuple):
+    """Of a step: the mean loss in nats per character before it, and whether any process was told to stop."""
+
+    loss: jax.Array
+    stop: jax.Array
+
+
+STATE_SPECS = TrainState._make([P(), P(), P(), state_specs(BATCH)])
+"""How the state lies on the mesh: the carry by rows, everything else whole on each device."""
+
+WINDOW_SPECS = Window._make([input_spec(BATCH), input_spec(BATCH), P()])
+
+
+def _by_device(mesh: Mesh, in_specs: Any, out_specs: Any):
+    """A function of one device's part. Not left to XLA, which can't partition a kernel."""
+    return functools.partial(jax.shard_map, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+
+
 def make_model(config: TrainConfig, vocabulary: str) -> CharacterModel:
     """The model of a run; its ids are those of `vocabulary` and `UNKNOWN`."""
     return CharacterModel(len(vocabulary) + 1, config.hidden, config.layers, config.dropout, jnp.dtype(config.dtype))
@@ -59,49 +81,75 @@ def _optimizer(config: TrainConfig) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.clip), optax.adamw(rate, weight_decay=config.weight_decay))
 
 
-@functools.partial(jax.jit, static_argnames=("config", "model"))
-def init(config: TrainConfig, model: CharacterModel) -> TrainState:
+@functools.partial(jax.jit, static_argnames=("config", "model", "mesh"))
+def init(config: TrainConfig, model: CharacterModel, mesh: Mesh) -> TrainState:
     """The state before the first step."""
-    ids = jnp.zeros((1, config.batch), jnp.int32)
-    params = model.init(jax.random.key(config.seed), ids)
-    _, carry = model.apply(params, ids)
-    return TrainState(
-        jnp.zeros((), jnp.int32), params, _optimizer(config).init(params), jax.tree.map(jnp.zeros_like, carry)
-    )
+
+    @_by_device(mesh, (), STATE_SPECS)
+    def on_device() -> TrainState:
+        ids = jnp.zeros((1, config.batch // mesh.size), jnp.int32)
+        params = model.init(jax.random.key(config.seed), ids)
+        _, carry = model.apply(params, ids)
+        return TrainState(
+            jnp.zeros((), jnp.int32), params, _optimizer(config).init(params), jax.tree.map(jnp.zeros_like, carry)
+        )
+
+    return on_device()
 
 
-@functools.partial(jax.jit, static_argnames=("config", "model"), donate_argnames="state")
+def state_shape(config: TrainConfig, model: CharacterModel, mesh: Mesh) -> TrainState:
+    """Shapes, dtypes and shardings of the state."""
+    shapes = jax.eval_shape(lambda: init(config, model, mesh))
+
+    def laid_out(a: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding)
+
+    return jax.tree.map(laid_out, shapes, shardings(mesh, STATE_SPECS, shapes))
+
+
+@functools.partial(jax.jit, static_argnames=("config", "model", "mesh"), donate_argnames="state")
 def train_step(
-    config: TrainConfig, model: CharacterModel, state: TrainState, window: Window
-) -> tuple[TrainState, jax.Array]:
-    """One step of truncated backpropagation: the new state, and the mean loss in nats per character before it."""
-    carry = jax.tree.map(lambda a: jnp.where(window.begins, 0, a), state.carry)
-    dropout_key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+    config: TrainConfig, model: CharacterModel, mesh: Mesh, state: TrainState, window: Window, told: jax.Array
+) -> tuple[TrainState, Result]:
+    """One step of truncated backpropagation; `told`, a bool for each device, says whether its process is to stop."""
 
-    def loss_of(params):
-        logits, after = model.apply(params, window.inputs, carry, deterministic=False, rngs={"dropout": dropout_key})
-        return _nats(logits, window.targets).mean(), after
+    @_by_device(mesh, (STATE_SPECS, WINDOW_SPECS, P(BATCH)), (STATE_SPECS, P()))
+    def on_device(state: TrainState, window: Window, told: jax.Array) -> tuple[TrainState, Result]:
+        carry = jax.tree.map(lambda a: jnp.where(window.begins, 0, a), state.carry)
+        dropout_key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        dropout_key = jax.random.fold_in(dropout_key, jax.lax.axis_index(BATCH))
 
-    (loss, carry), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-    updates, opt_state = _optimizer(config).update(gradients, state.opt_state, state.params)
-    return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state, carry), loss
+        def loss_of(params):
+            rngs = {"dropout": dropout_key}
+            logits, after = model.apply(params, window.inputs, carry, deterministic=False, rngs=rngs)
+            return _nats(logits, window.targets).mean(), after
+
+        (loss, carry), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        loss, gradients, told_share = jax.lax.pmean((loss, gradients, told.mean()), BATCH)
+        updates, opt_state = _optimizer(config).update(gradients, state.opt_state, state.params)
+        after = TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state, carry)
+        return after, Result(loss, told_share > 0)
+
+    return on_device(state, window, told)
 
 
 def _nats(logits: jax.Array, targets: jax.typing.ArrayLike) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), jnp.asarray(targets))
 
 
-@functools.partial(jax.jit, static_argnames="model")
+@functools.partial(jax.jit, static_argnames=("model", "mesh"))
 def score_window(
-    model: CharacterModel,
-    params: Any,
-    carry: jaxlstm.LSTMState,
-    window: ScoredWindow,
+    model: CharacterModel, mesh: Mesh, params: Any, carry: jaxlstm.LSTMState, window: ScoredWindow
 ) -> tuple[Any, jax.Array]:
     """The state after a window, and the bits that its targets take where they count."""
-    logits, after = model.apply(params, window.inputs, carry)
-    bits = _nats(logits, window.targets) / jnp.log(2.0) + jnp.where(window.targets == UNKNOWN, UNKNOWN_BITS, 0.0)
-    return after, jnp.where(window.counts, bits, 0.0).sum()
+
+    @_by_device(mesh, (P(), STATE_SPECS.carry, input_spec(BATCH)), (STATE_SPECS.carry, P()))
+    def on_device(params: Any, carry: jaxlstm.LSTMState, window: ScoredWindow):
+        logits, after = model.apply(params, window.inputs, carry)
+        bits = _nats(logits, window.targets) / jnp.log(2.0) + jnp.where(window.targets == UNKNOWN, UNKNOWN_BITS, 0.0)
+        return after, jax.lax.psum(jnp.where(window.counts, bits, 0.0).sum(), BATCH)
+
+    return on_device(params, carry, window)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "length"))

@@ -9,20 +9,24 @@ from rich.table import Table
 
 from jaxlstm.cli import _run
 from jaxlstm.cli._compressors import Yardstick, yardsticks
+from jaxlstm.cli._devices import own
+from jaxlstm.cli._job import Job
 from jaxlstm.cli._model import TrainState, continuation, make_model
 from jaxlstm.cli._plot import plot_loss
 from jaxlstm.cli._text import default_prompt
 
 
-def report(out: Path, record: _run.Record, state: TrainState, train_text: str, held_out: str) -> None:
+def report(out: Path, job: Job, state: TrainState) -> None:
     """Write `loss.png`, and print the score, a sample, and where things are."""
-    lines = _run.read_metrics(out)
-    sticks = yardsticks(train_text, held_out)
+    record, lines = job.record, _run.read_metrics(out)
+    sticks = yardsticks(job.train_text, job.held_out)
     plot_loss(out / _run.PLOT, lines, sticks)
     Console().print(_table(lines[-1]["held_out_bits_per_character"], sticks))
     model = make_model(record.config, record.vocabulary)
     prompt = default_prompt(record.vocabulary)
-    text = continuation(model, state.params, record.vocabulary, prompt, 500, temperature=0.7, seed=record.config.seed)
+    text = continuation(
+        model, own(state.params), record.vocabulary, prompt, 500, temperature=0.7, seed=record.config.seed
+    )
     click.echo(f"A sample:\n{text}\n")
     click.echo(f"Losses, their picture and checkpoints are in {out}. More text: jaxlstm sample {shlex.quote(str(out))}")
 

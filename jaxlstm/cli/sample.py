@@ -27,9 +27,7 @@ def sample(out: Path, prompt: str | None, length: int, temperature: float, seed:
         raise click.UsageError(f"--prompt: the training text has no {', '.join(map(ascii, unknown))}.")
 
     # Only now that the input is known to be good, for these take seconds to import.
-    import jax
-
-    from jaxlstm.cli import _model
+    from jaxlstm.cli import _devices, _model
     from jaxlstm.cli._checkpoints import Checkpoints
 
     model = _model.make_model(record.config, record.vocabulary)
@@ -38,5 +36,5 @@ def sample(out: Path, prompt: str | None, length: int, temperature: float, seed:
         if step is None:
             go_on = f"jaxlstm train --resume --out {shlex.quote(str(out))}"
             raise click.UsageError(f"{out}: the run has no checkpoint yet. Go on with it: {go_on}")
-        state = checkpoints.restore(step, jax.eval_shape(lambda: _model.init(record.config, model)))
+        state = checkpoints.restore(step, _model.state_shape(record.config, model, _devices.make_mesh()))
     click.echo(prompt + _model.continuation(model, state.params, record.vocabulary, prompt, length, temperature, seed))
