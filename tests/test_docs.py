@@ -1,0 +1,54 @@
+"""The API reference builds from the docstrings without a warning, and leaves no public name out."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from sphinx.util.inventory import InventoryFile
+
+FOLDER = Path(__file__).parents[1] / "notebooks" / "api"
+MODULES = ["jaxlstm", "jaxlstm.interop", "jaxlstm.linen", "jaxlstm.nnx", "jaxlstm.sharding"]
+
+
+def built(out: Path) -> set[str]:
+    """Every Python name that the pages, built into the folder, have an entry for."""
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "--fail-on-warning",
+        "--keep-going",
+        "--fresh-env",
+        str(FOLDER),
+        str(out),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    inventory = InventoryFile.loads((out / "objects.inv").read_bytes(), uri="").data
+    return {name for kind, entries in inventory.items() if kind.startswith("py:") for name in entries}
+
+
+def public(module: ModuleType) -> set[str]:
+    """What a module hands out: its own functions and classes, and what it imports `as` the same name."""
+    assert module.__file__
+    names = set()
+    for node in ast.parse(Path(module.__file__).read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.ImportFrom):
+            names |= {alias.name for alias in node.names if alias.asname == alias.name}
+    return {name for name in names if name[0] != "_" and not isinstance(getattr(module, name), ModuleType)}
+
+
+def test_every_public_name_has_an_entry(tmp_path):
+    documented = built(tmp_path)
+    for module in map(importlib.import_module, MODULES):
+        names = public(module)
+        assert names
+        # A class that is handed out in two places is described where it stands.
+        homes = {name: getattr(getattr(module, name), "__module__", None) for name in names}
+        missing = [name for name in names if not {f"{module.__name__}.{name}", f"{homes[name]}.{name}"} & documented]
+        assert not missing, module
