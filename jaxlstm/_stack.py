@@ -46,6 +46,17 @@ def valid_steps(lengths: jax.Array, num_steps: int) -> jax.Array:
     return jnp.arange(num_steps)[:, None] < lengths[None, :]
 
 
+def h_before(
+    y: jax.Array, h: jax.Array, *, begins: jax.Array | None, valid: jax.Array | None, reverse: bool
+) -> jax.Array:
+    """The h that each step of a layer set out from, `[T, B, P]`: y `[T, B, P]` of the step before, first h `[B, P]`."""
+    h = h.astype(y.dtype)
+    if reverse and valid is not None:  # Going backwards, padding comes first, and its output is not the state.
+        y = jnp.where(valid[:, :, None], y, h)
+    h = jnp.concatenate([y[1:], h[None]] if reverse else [h[None], y[:-1]])
+    return h if begins is None else jnp.where(begins[:, :, None], 0, h)
+
+
 def dropout_mask(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
     """X `[T, B, D*P]` with a share `rate` of its elements zeroed and the others scaled by `1/(1-rate)`."""
     if rate == 1.0:

@@ -30,10 +30,9 @@ from jax import lax
 from jax.experimental import pallas as pl
 
 from jaxlstm._cell import activate, advance
-from jaxlstm._stack import valid_steps
+from jaxlstm._stack import h_before, valid_steps
 from jaxlstm._types import LSTMCellParams, LSTMState
 from jaxlstm.implementations._pallas_scan import LANES, scan
-from jaxlstm.implementations.xla import Inputs, _before
 
 VMEM_BUDGET = int(15.5 * 2**20)
 """Bytes for the weight and a tile: 16 MiB is what every TPU has, or grants unasked, and the compiler takes a little."""
@@ -147,7 +146,7 @@ def backward(
     d_sums = d_sums.reshape(num_steps, batch, 4 * size.hidden)
 
     valid = None if lengths is None else valid_steps(lengths, num_steps)
-    h = _before(outputs[0], LSTMState(state.h.T, state.c.T), Inputs(x, begins, valid), reverse=reverse)
+    h = h_before(outputs[0], state.h, begins=begins, valid=valid, reverse=reverse)
     d_bias = None if params.bias_ih is None else d_sums.sum((0, 1), dtype=jnp.float32)
     d_params = LSTMCellParams(
         weight_ih=_multiply("tbg,tbi->gi", d_sums, x),

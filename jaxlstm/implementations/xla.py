@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxlstm._cell import Gates, activate, advance, step
-from jaxlstm._stack import valid_steps
+from jaxlstm._stack import h_before, valid_steps
 from jaxlstm._types import LSTMCellParams, LSTMState
 from jaxlstm.implementations._product import product, with_transpose
 
@@ -157,7 +157,8 @@ def _fold_jvp(reverse, unroll, primals, tangents):
     # The barrier keeps XLA from writing x's gradient transposed, which makes its product 1.4 times as slow.
     d_x = lax.optimization_barrier(_columns(d_inputs.x)).astype(dtype)
     d_sums = product(with_transpose(weights.weight_ih), d_x) + all_steps(d_weights.weight_ih, inputs.x)
-    d_sums += all_steps(d_weights.weight_hh, _before(y, state, inputs, reverse=reverse))
+    h = h_before(y, state.h.T, begins=inputs.begin, valid=inputs.valid, reverse=reverse)
+    d_sums += all_steps(d_weights.weight_hh, h)
     if d_weights.bias is not None:
         d_sums += d_weights.bias[:, None]
     d_sums = by_step(d_sums)
@@ -181,15 +182,6 @@ def _fold_jvp(reverse, unroll, primals, tangents):
 def _columns(a: jax.Array) -> jax.Array:
     """`[T, B, K]` to `[K, T B]`."""
     return a.reshape(-1, a.shape[2]).T
-
-
-def _before(y: jax.Array, state: LSTMState, inputs: Inputs, *, reverse: bool) -> jax.Array:
-    """The h that each step started from, `[T, B, P]`: the output of the step before it."""
-    first = state.h.T.astype(y.dtype)
-    if reverse and inputs.valid is not None:  # Going backwards, padding comes first, and its output is not the state.
-        y = jnp.where(inputs.valid[:, :, None], y, first)
-    h = jnp.concatenate([y[1:], first[None]] if reverse else [first[None], y[:-1]])
-    return h if inputs.begin is None else jnp.where(inputs.begin[:, :, None], 0, h)
 
 
 class Kept(NamedTuple):
