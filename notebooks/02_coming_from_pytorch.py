@@ -53,7 +53,7 @@ import jaxlstm
 from jaxlstm.interop import from_torch, load_safetensors, save_safetensors, to_torch
 
 plt.rcParams |= {"figure.figsize": (9, 3.5), "figure.dpi": 100, "figure.constrained_layout.use": True, "font.size": 9}
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"  # Okabe and Ito's colour-blind safe palette.
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"  # Okabe and Ito's colour-blind safe palette.
 torch.manual_seed(0)
 
 
