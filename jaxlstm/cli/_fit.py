@@ -153,6 +153,5 @@ def _progress(*, shown: bool) -> Progress:
         _Speed(),
         TimeRemainingColumn(),
         TextColumn("left"),
-        console=Console(stderr=True),
-        disable=not shown,
+        console=Console(stderr=True, quiet=not shown),
     )
