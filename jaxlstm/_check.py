@@ -72,6 +72,14 @@ def check_int(name: str, value: Any, least: int) -> int:
     return number
 
 
+def check_flag(name: str, value: Any) -> bool:
+    """`value` as a bool. Integers 0 and 1 pass for one; any other number is a slip: an argument in another's place."""
+    flag = None if isinstance(value, Tracer) else np.asarray(value)
+    if flag is None or flag.ndim or flag.dtype.kind not in "biu" or flag.item() not in (0, 1):
+        _refuse(name, "True or False", repr(value), "Pass a Python bool.", TypeError)
+    return bool(flag)
+
+
 def check_sizes(*, input_size: int, hidden_size: int, num_layers: int = 1, proj_size: int = 0) -> None:
     """The sizes that an LSTM is built from."""
     check_int("input_size", input_size, 1)
