@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from jaxlstm._check import check_dtype, check_flag, check_sizes
 from jaxlstm._names import suffix
 from jaxlstm._types import LSTMCellParams, LSTMParams
 
-Initializer = Callable[..., jax.Array]  # (key, shape, dtype)
+Initializer = Callable[..., Any]  # (key, shape, dtype) to an array, or to a box around one
 
 
 class Shape(tuple):
