@@ -117,7 +117,7 @@ def test_per_gate_takes_partitioned_parameters_from_outside():
     mesh = jax.make_mesh((1,), ("gates",), axis_types=(jax.sharding.AxisType.Auto,))
     with jax.set_mesh(mesh):
         init = nnx.with_partitioning(per_gate(orthogonal()), names)
-        module = jaxlstm.nnx.LSTM(IN, H, weight_init=init, proj_size=P, rngs=nnx.Rngs(0))
+        module: Any = jaxlstm.nnx.LSTM(IN, H, weight_init=init, proj_size=P, rngs=nnx.Rngs(0))
         specs = nnx.get_partition_spec(nnx.state(module))
     assert specs["weight_hr_l0"].get_value() == spec
     assert_orthonormal(np.asarray(module.weight_hr_l0[...]))
