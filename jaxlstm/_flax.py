@@ -116,13 +116,11 @@ def _zeros(module, lead: tuple[int, ...], proj_size: int = 0) -> LSTMState:
 
 
 def run(
-    module, leaves: dict[str, jax.Array], x: jax.typing.ArrayLike, state: State, reset_state: State, **options
+    module, leaves: dict[str, jax.Array], x: jax.typing.ArrayLike, state: State, **options
 ) -> tuple[jax.Array, LSTMState]:
     """An LSTM module's call, from its leaves by name."""
     _refuse_strangers(x, state)
     leaves, x = _cast(leaves, x, module.dtype)
-    if reset_state is not None:
-        options["reset_state"] = reset_state
     return lstm(
         unflatten(leaves, module.num_layers, 1 + module.bidirectional),
         x,

@@ -133,7 +133,9 @@ class LSTM(_flax.NotFlaxsCell, nn.Module):
         """
         leaves = _declare(self, _flax.shapes(self))
         dropout_key = self.make_rng("dropout") if _drops(self, deterministic) else None
-        return _flax.run(self, leaves, x, state, reset_state, lengths=lengths, resets=resets, dropout_key=dropout_key)
+        return _flax.run(
+            self, leaves, x, state, lengths=lengths, resets=resets, reset_state=reset_state, dropout_key=dropout_key
+        )
 
     @nn.nowrap
     def zero_state(self, batch_size: int | None = None) -> LSTMState:

@@ -142,7 +142,9 @@ class LSTM(_flax.NotFlaxsCell, nnx.Module):
         leaves = {name: getattr(self, name)[...] for name in _flax.shapes(self)}
         # Only a call that drops may draw a key: drawing one changes the stream, which jit must then hand back.
         dropout_key = None if self.rngs is None or self.deterministic else self.rngs()
-        return _flax.run(self, leaves, x, state, reset_state, lengths=lengths, resets=resets, dropout_key=dropout_key)
+        return _flax.run(
+            self, leaves, x, state, lengths=lengths, resets=resets, reset_state=reset_state, dropout_key=dropout_key
+        )
 
     def zero_state(self, batch_size: int | None = None) -> LSTMState:
         """The zeros that a sequence starts from, in the dtype of the results if x is no wider than the parameters.
