@@ -5,6 +5,7 @@ A `module` here is either of them: both have their constructor's arguments as at
 
 import sys
 import warnings
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -134,7 +135,7 @@ def run(
     )
 
 
-def run_cell(module, leaves: dict[str, jax.Array], x: jax.typing.ArrayLike, state: State) -> LSTMState:
+def run_cell(module, leaves: dict[str, jax.Array], x: jax.typing.ArrayLike, state: State) -> Any:
     """An LSTMCell module's call, from its leaves by name."""
     _refuse_strangers(x, state)
     leaves, x = _cast(leaves, x, module.dtype)

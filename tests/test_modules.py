@@ -47,8 +47,7 @@ def test_cell_calls_lstm_cell_on_its_leaves(build, batch, bias):
     h, c = call(x, state)
     assert_same((h, c), tuple(jaxlstm.lstm_cell(params, state, x)[0]))
     zeros = jnp.zeros((*batch, H))
-    assert_same(call(x), call(x, (zeros, zeros)))
-    assert isinstance(call(x), jaxlstm.LSTMState)
+    assert_same(call(x), call(x, jaxlstm.LSTMState(zeros, zeros)))
 
 
 @both
@@ -119,7 +118,8 @@ def test_dtype_of_results(build, kind, dtype, param_dtype, x_dtype, expected):
     result = call(rand(T, IN).astype(x_dtype))
     assert {leaf.dtype for leaf in jax.tree.leaves(result)} == {jnp.dtype(expected)}
     # A state in float32 must not lift the results.
-    state = (jnp.zeros((T, H)), jnp.zeros((T, H))) if kind == "LSTMCell" else (jnp.zeros((1, H)), jnp.zeros((1, H)))
+    zeros = jnp.zeros((T, H) if kind == "LSTMCell" else (1, H))
+    state = jaxlstm.LSTMState(zeros, zeros)
     assert_same(call(rand(T, IN).astype(x_dtype), state), result)
 
 
