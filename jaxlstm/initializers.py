@@ -28,6 +28,11 @@ def _num_gates(shape: Sequence[int]) -> int:
     return getattr(shape, "num_gates", 4)
 
 
+def _drawn_in(dtype: jax.typing.DTypeLike) -> jax.typing.DTypeLike:
+    # No less than float32: `orthogonal` decomposes a matrix, which JAX does in no half precision.
+    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
+
+
 def per_gate(init: Initializer) -> Initializer:
     """Draw each gate's `[H, K]` block on its own, as the kernel `[K, H]` of a layer that reads K numbers.
 
@@ -62,9 +67,7 @@ def per_gate(init: Initializer) -> Initializer:
                 "Rows are the gates, H each."
             )
         kernel = (*shape[1:], shape[0] // num_gates)
-        # No less than float32: `orthogonal` decomposes a matrix, which JAX does in no half precision.
-        wide = jnp.promote_types(dtype, jnp.float32)
-        blocks = [init(k, kernel, wide) for k in jax.random.split(key, num_gates)]
+        blocks = [init(k, kernel, _drawn_in(dtype)) for k in jax.random.split(key, num_gates)]
         if not all(isinstance(block, jax.Array) for block in blocks):
             raise TypeError(
                 f"per_gate: expected an initializer of arrays, got one of {type(blocks[0]).__name__}. "
@@ -140,8 +143,8 @@ def chrono(longest: float) -> Initializer:
 
     def draw(key: jax.Array, shape: Sequence[int], dtype: jax.typing.DTypeLike = jnp.float32) -> jax.Array:
         hidden_size = _lstm_bias("chrono", shape)
-        wide = jnp.promote_types(dtype, jnp.float32)
-        forget = jnp.log(jax.random.uniform(key, (hidden_size,), wide, 1, longest - 1)).astype(dtype)
+        span = jax.random.uniform(key, (hidden_size,), _drawn_in(dtype), 1, longest - 1)
+        forget = jnp.log(span).astype(dtype)
         rest = jnp.zeros((2 * hidden_size,), dtype)
         return jnp.concatenate([-forget, forget, rest])
 
