@@ -19,11 +19,11 @@ from jaxlstm._explain import Explanation as Explanation
 from jaxlstm._explain import explain as explain
 from jaxlstm._init import init_lstm as init_lstm
 from jaxlstm._init import init_lstm_cell as init_lstm_cell
-from jaxlstm._leaves import from_named_parameters as from_named_parameters
-from jaxlstm._leaves import named_parameters as named_parameters
 from jaxlstm._lstm import lstm as lstm
 from jaxlstm._lstm import lstm_cell as lstm_cell
 from jaxlstm._lstm import zero_state as zero_state
+from jaxlstm._names import from_named_parameters as from_named_parameters
+from jaxlstm._names import named_parameters as named_parameters
 from jaxlstm._types import LSTMCellParams as LSTMCellParams
 from jaxlstm._types import LSTMParams as LSTMParams
 from jaxlstm._types import LSTMState as LSTMState

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlstm._check import check_dropout, check_dtype, check_flag, check_int, check_sizes
-from jaxlstm._init import Shape, lstm_shapes
+from jaxlstm._init import lstm_shapes
 from jaxlstm._lstm import lstm, lstm_cell
 from jaxlstm._names import unflatten
 from jaxlstm._types import LSTMCellParams, LSTMState
@@ -82,7 +82,7 @@ def warn_of_idle_dropout(module, *, stacklevel: int) -> None:
         )
 
 
-def shapes(module) -> dict[str, Shape]:
+def shapes(module) -> dict[str, tuple]:
     """The shape of each of an LSTM module's parameters, by PyTorch's name."""
     return lstm_shapes(
         module.input_size,

@@ -30,10 +30,10 @@ class Shape(tuple):
         return shape
 
 
-def cell_shapes(input_size: int, hidden_size: int, *, bias: bool = True, proj_size: int = 0) -> dict[str, Shape]:
+def cell_shapes(input_size: int, hidden_size: int, *, bias: bool = True, proj_size: int = 0) -> dict[str, tuple]:
     """The shape of each parameter that a cell of these sizes has, by its name in `LSTMCellParams`."""
     rows = 4 * hidden_size
-    shapes = {
+    shapes: dict[str, tuple] = {
         "weight_ih": Shape((rows, input_size)),
         "weight_hh": Shape((rows, proj_size or hidden_size)),
     }
@@ -61,7 +61,7 @@ def lstm_shapes(
     bias: bool = True,
     bidirectional: bool = False,
     proj_size: int = 0,
-) -> dict[str, Shape]:
+) -> dict[str, tuple]:
     """The shape of each parameter that a stack of these sizes has, by PyTorch's name."""
     inputs = layer_input_sizes(input_size, hidden_size, num_layers, bidirectional=bidirectional, proj_size=proj_size)
     return {

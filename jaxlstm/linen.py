@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from jaxlstm import _flax
-from jaxlstm._init import Shape, cell_shapes, initializer
+from jaxlstm._init import cell_shapes, initializer
 from jaxlstm._types import LSTMState
 
 __all__ = ["LSTM", "LSTMCell"]
@@ -243,7 +243,7 @@ class LSTMCell(_flax.NotFlaxsCell, nn.Module):
         return _flax.zero_cell_state(self, batch_size)
 
 
-def _declare(module: LSTM | LSTMCell, shapes: dict[str, Shape]) -> dict[str, jax.Array]:
+def _declare(module: LSTM | LSTMCell, shapes: dict[str, tuple]) -> dict[str, jax.Array]:
     """The module's parameters by name, drawn if it is being initialized."""
     starts = (module.weight_init, module.bias_init, module.weight_hh_init, module.bias_hh_init)
     return {

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxlstm import _flax
-from jaxlstm._init import Initializer, Shape, cell_shapes, initializer
+from jaxlstm._init import Initializer, cell_shapes, initializer
 from jaxlstm._types import LSTMState
 
 __all__ = ["LSTM", "LSTMCell"]
@@ -267,11 +267,11 @@ class LSTMCell(_flax.NotFlaxsCell, nnx.Module):
         """
         return _flax.zero_cell_state(self, batch_size)
 
-    def _shapes(self) -> dict[str, Shape]:
+    def _shapes(self) -> dict[str, tuple]:
         return cell_shapes(self.input_size, self.hidden_size, bias=self.bias)
 
 
-def _declare(module: LSTM | LSTMCell, shapes: dict[str, Shape], rngs: nnx.Rngs, *starts: Initializer | None) -> None:
+def _declare(module: LSTM | LSTMCell, shapes: dict[str, tuple], rngs: nnx.Rngs, *starts: Initializer | None) -> None:
     """Draw the module's parameters and set them as its attributes."""
     for name, shape in shapes.items():
         draw = initializer(name, module.hidden_size, *starts)

@@ -6,9 +6,9 @@ from typing import Any
 import safetensors
 import safetensors.numpy
 
-from jaxlstm._leaves import assemble, layout
 from jaxlstm._types import LSTMCellParams, LSTMParams
 from jaxlstm._write import replacing
+from jaxlstm.interop._leaves import assemble, layout
 from jaxlstm.interop._torch import to_torch
 
 _FLOATS = ("F64", "F32", "F16", "BF16")

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlstm._check import check_cell_params, check_params
-from jaxlstm._leaves import assemble, layout
 from jaxlstm._names import flatten
 from jaxlstm._types import LSTMCellParams, LSTMParams
+from jaxlstm.interop._leaves import assemble, layout
 
 
 def from_torch(source: Any, prefix: str = "") -> Any:

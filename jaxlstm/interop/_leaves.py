@@ -1,19 +1,18 @@
-"""From leaves under PyTorch's names to parameters, and back: first the names are checked, then the arrays of a file.
+"""From arrays under PyTorch's names to parameters: first the names are checked, then the arrays.
 
 Two steps, so that a file whose names are wrong is refused before its arrays are read.
 """
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxlstm._check import FLOATS
 from jaxlstm._init import cell_shapes, lstm_shapes
-from jaxlstm._names import flatten, suffix, unflatten
+from jaxlstm._names import suffix, unflatten
 from jaxlstm._types import LSTMCellParams, LSTMParams
 
 _FIELDS = {"weight_ih": "4H, I", "weight_hh": "4H, P", "bias_ih": "4H", "bias_hh": "4H", "weight_hr": "P, H"}
@@ -26,78 +25,6 @@ class Layout(NamedTuple):
     keys: dict[str, str]
     num_layers: int
     num_directions: int
-
-
-def named_parameters(params: LSTMParams | LSTMCellParams) -> dict[str, Any]:
-    """Leaves under PyTorch's names, as Flax's modules here hold them; under any transformation.
-
-    Args:
-        params: of a stack or of one cell; or what has their structure: gradients, moments, an ensemble's with a leading
-            axis.
-
-    Returns:
-        Leaves by name, as they are, in PyTorch's order: the `"params"` of Linen's variables, or what
-        `nnx.update(lstm, named_parameters(params))` takes.
-
-    Raises:
-        TypeError: something of another structure.
-
-    >>> import jax, jaxlstm
-    >>> params = jaxlstm.init_lstm(jax.random.key(0), input_size=3, hidden_size=5)
-    >>> list(jaxlstm.named_parameters(params))
-    ['weight_ih_l0', 'weight_hh_l0', 'bias_ih_l0', 'bias_hh_l0']
-    """
-    stacked = isinstance(params, tuple | list) and all(
-        isinstance(cells, tuple | list) and all(isinstance(cell, LSTMCellParams) for cell in cells) for cells in params
-    )
-    if not stacked and not isinstance(params, LSTMCellParams):
-        raise TypeError(
-            f"params: expected LSTMParams or LSTMCellParams, got {type(params).__name__}. "
-            "Leaves by name become one by from_named_parameters."
-        )
-    return flatten(params)
-
-
-def from_named_parameters(leaves: Mapping[str, Any]) -> Any:
-    """Parameters from leaves under PyTorch's names; the inverse of `named_parameters`, under any transformation.
-
-    Args:
-        leaves: by name, all of one LSTM's: Linen's `variables["params"]`, boxed ones too, NNX's
-            `nnx.state(lstm, nnx.Param)`, and gradients of either. Names alone tell L, D and whether there is bias.
-
-    Returns:
-        `LSTMParams`, or `LSTMCellParams` where names have no `_l0`, of the leaves as they are. Files, `state_dict`s and
-        numpy's arrays are for `jaxlstm.interop.from_torch`, which copies and looks at shapes.
-
-    Raises:
-        ValueError: a missing or surplus name.
-        TypeError: leaves that are no mapping, or a leaf that is none.
-
-    >>> import jax, jax.numpy as jnp, jaxlstm
-    >>> model, x = jaxlstm.LSTM(3, 5), jnp.ones((7, 2, 3))
-    >>> variables = model.init(jax.random.key(0), x)
-    >>> @jax.jit
-    ... def run(variables, x):
-    ...     return jaxlstm.lstm(jaxlstm.from_named_parameters(variables["params"]), x)
-    >>> run(variables, x)[0].shape
-    (7, 2, 5)
-    """
-    if not isinstance(leaves, Mapping):
-        raise TypeError(
-            f"leaves: expected a mapping of PyTorch's names to arrays, got {type(leaves).__name__}. Linen has one in "
-            'variables["params"], NNX in nnx.state(lstm, nnx.Param).'
-        )
-    plan = layout(leaves, "")
-    arrays = {name: _unboxed(name, leaves[key]) for name, key in plan.keys.items()}
-    return _assembled(plan, arrays)
-
-
-def _unboxed(name: str, leaf: Any) -> Any:
-    """The one leaf of an `nn.Partitioned`, an `nnx.Param`, or of itself."""
-    inside = jax.tree.leaves(leaf)
-    if len(inside) != 1:
-        raise TypeError(f"{name}: expected an array, got {type(leaf).__name__}. Leave out what is absent.")
-    return inside[0]
 
 
 def layout(keys: Iterable[str], prefix: str) -> Layout:
@@ -150,16 +77,13 @@ def assemble(layout: Layout, leaves: Mapping[str, np.ndarray]) -> LSTMParams | L
             _refuse_shape(layout.keys[name], f"[{axes}] = {list(shape)}", leaves[name])
 
     # jnp.array promises a copy, jnp.asarray does not: the source's owner may go on training it.
-    return _assembled(layout, {name: jnp.array(leaf) for name, leaf in leaves.items()})
-
-
-def _assembled(layout: Layout, leaves: Mapping[str, Any]) -> LSTMParams | LSTMCellParams:
+    arrays = {name: jnp.array(leaf) for name, leaf in leaves.items()}
     if layout.num_layers:
-        return unflatten(leaves, layout.num_layers, layout.num_directions)
-    return LSTMCellParams(**leaves)
+        return unflatten(arrays, layout.num_layers, layout.num_directions)
+    return LSTMCellParams(**arrays)
 
 
-def _shapes(layout: Layout, leaves: Mapping[str, np.ndarray]) -> Mapping[str, tuple]:
+def _shapes(layout: Layout, leaves: Mapping[str, np.ndarray]) -> dict[str, tuple]:
     """The shapes that go with I, H and P, as the first cell's weights tell them."""
     first = suffix(0, 0) if layout.num_layers else ""
     key, weight_ih = layout.keys["weight_ih" + first], leaves["weight_ih" + first]
