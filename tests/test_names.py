@@ -40,7 +40,6 @@ def test_under_every_transformation():
         return loss(from_named_parameters(named), x)
 
     grads, expected = jax.grad(named_loss)(NAMED, x), named_parameters(jax.grad(loss)(STACK, x))
-    assert list(grads) == list(expected)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), grads, expected)
 
     ensemble = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), STACK)
