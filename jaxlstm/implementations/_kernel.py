@@ -10,12 +10,12 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax import lax
 
 from jaxlstm._stack import Layer
 from jaxlstm._types import LSTMCellParams, LSTMState
 from jaxlstm.implementations._linear import Linear, linear
-from jaxlstm.implementations._platform import UNUSED, WHOLE, Way, by_platform
+from jaxlstm.implementations._platform import UNUSED, WHOLE, Way, by_platform, shapes_of
 
 
 class Kernel(Protocol):
@@ -131,13 +131,12 @@ def _value(run: Run, operands: Operands, masks: Masks):
     return by_platform(ways, functools.partial(_otherwise, run), (y, state), operands, masks)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _value_and_kept(run: Run, operands: Operands, masks: Masks):
     """The layer's result, and a list of what each way to run it keeps for the backward pass: zeros of all but one."""
     forwards = [functools.partial(_forward, run, entry, keep=True) for entry in run.entries]
     if run.otherwise is not None:
         forwards.append(functools.partial(_forward_and_residuals, run.otherwise, run))
-    shapes = [jax.eval_shape(forward, operands, masks) for forward in forwards]
+    shapes = [shapes_of(forward, operands, masks) for forward in forwards]
     all_kept = [kept for _, kept in shapes]
 
     def among_all(number: int, operands: Operands, masks: Masks):
@@ -195,26 +194,29 @@ def _by(layer: Layer, run: Run, masks: Masks, operands: Operands):
 
 @_value.defjvp
 def _value_jvp(run: Run, primals, tangents):
-    out, kept = _value_and_kept(run, *primals)
-    return out, _tangent(run, primals, out, kept, tangents[0])
+    # Found once for values and for derivatives of any order, which `_known` has, and this has not.
+    held = *primals, *_value_and_kept(run, *lax.stop_gradient(primals))
+    return _known(run, *held), _tangent(run, held, tangents[0])
 
 
-@_value_and_kept.defjvp
-def _value_and_kept_jvp(run: Run, primals, tangents):
-    out, kept = _value_and_kept(run, *primals)
-    # What is kept is told no tangent: all that uses it is differentiated by the reference, which does without.
-    return (out, kept), (_tangent(run, primals, out, kept, tangents[0]), jax.tree.map(_zero_tangent, kept))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _known(run: Run, operands: Operands, masks: Masks, out, kept):
+    """`_value`, of which `out` and what is kept are known."""
+    del run, operands, masks, kept
+    return out
 
 
-def _zero_tangent(a: jax.Array):
-    return jnp.zeros_like(a) if jnp.issubdtype(a.dtype, jnp.inexact) else np.zeros(a.shape, jax.dtypes.float0)
+@_known.defjvp
+def _known_jvp(run: Run, primals, tangents):
+    return _known(run, *primals), _tangent(run, primals, tangents[0])
 
 
-def _tangent(run: Run, primals, out, kept, d_operands: Operands):
+def _tangent(run: Run, held, d_operands: Operands):
     by_jax = functools.partial(_forward_mode, run)
     function = Linear(by_jax, by_jax)
     transpose = Linear(functools.partial(_backward, run), functools.partial(_reverse_mode, run))
-    return linear(function, transpose, (*primals, out, kept), d_operands, out)
+    _, _, out, _ = held
+    return linear(function, transpose, held, d_operands, out)
 
 
 def _forward_mode(run: Run, held, d_operands: Operands):
@@ -241,7 +243,7 @@ def _backward(run: Run, held, cotangents) -> Operands:
         operands, masks, _, kept = held
         if run.otherwise is None:
             return _otherwise(run, reason, operands, masks)
-        _, like = jax.eval_shape(functools.partial(_pullback, run.otherwise, run), operands, masks)
+        _, like = shapes_of(functools.partial(_pullback, run.otherwise, run), operands, masks)
         (d_operands,) = jax.tree.unflatten(jax.tree.structure(like), kept[-1])(cotangents)
         return d_operands
 

@@ -5,6 +5,7 @@ platform, which costs time and which a Pallas kernel refuses, and it keeps what 
 partitioning a program over devices, gathers all operands of a kernel on every device.
 """
 
+import contextlib
 import functools
 import itertools
 import math
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax._src import dispatch
+from jax._src import config, dispatch
 from jax.core import ShapedArray
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.extend.core import Primitive
@@ -76,8 +77,22 @@ def by_platform(ways: Sequence[Way], otherwise: Callable, like: Any, *args: Any)
 def lower(function: Callable, ctx: mlir.LoweringRuleContext, *args: Any) -> Any:
     """The program of a function of arrays, written as for one device: how it lies on a mesh is no longer its concern."""
     plain = [[ShapedArray(a.shape, a.dtype) for a in avals] for avals in (ctx.avals_in, ctx.avals_out)]
-    with jax.sharding.use_abstract_mesh(AbstractMesh((), ())):
+    with _one_device():
         return mlir.lower_fun(function, multiple_results=True)(ctx.replace(avals_in=plain[0], avals_out=plain[1]), *args)
+
+
+def shapes_of(function: Callable, *args: Any) -> Any:
+    """The shapes and dtypes of a function's results, written as for one device."""
+    plain = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), args)
+    with _one_device():
+        return jax.eval_shape(function, *plain)
+
+
+@contextlib.contextmanager
+def _one_device():
+    """A context in which arrays lie on no mesh and vary over none, whatever the caller has set."""
+    with jax.sharding.use_abstract_mesh(AbstractMesh((), ())), config._check_vma(False):
+        yield
 
 
 @functools.cache
@@ -173,11 +188,15 @@ def _partition(function: Callable, arg_rows: Sequence[int], result_rows: Sequenc
         def place(rows: int) -> NamedSharding:
             return NamedSharding(mesh, P() if rows in (WHOLE, UNUSED) else P(*[None] * rows, axes))
 
-        def per_device(*args):
+        def run(_, *args):
             out = function(*args)
             if axes is None:
                 return out
             return [jax.lax.psum(a, axes) if rows == WHOLE else a for a, rows in zip(out, result_rows, strict=True)]
+
+        def per_device(*args):
+            # XLA has this lowered wherever the program is compiled, under whatever mesh is set there.
+            return by_platform((), run, shapes_of(function, *args), *args)
 
         return mesh, per_device, [*map(place, result_rows)], tuple(map(place, arg_rows))
 

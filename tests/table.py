@@ -1,0 +1,34 @@
+"""The table of implementations with kernels in it that a CPU can run, so that tests go through its own dispatch."""
+
+import contextlib
+import functools
+import types
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+from jaxlstm import _lstm, implementations
+from jaxlstm.implementations import pallas
+
+KERNEL: Any = types.SimpleNamespace(
+    why_not=pallas.why_not,
+    forward=functools.partial(pallas.forward, interpret=True),
+    backward=functools.partial(pallas.backward, interpret=True),
+)
+"""`pallas` by Pallas's interpreter."""
+
+
+def interpreted(platform: str, name: str = "pallas", *, proven: bool = True) -> implementations.Entry:
+    """The TPU kernels as those of another platform."""
+    return implementations.Entry(name, KERNEL, platform, proven=proven, by_rows=True, exports=True)
+
+
+@contextlib.contextmanager
+def table_of(*entries: implementations.Entry) -> Iterator[None]:
+    """The table holds these kernels alone."""
+    with mock.patch.object(implementations, "KERNELS", list(entries)):
+        _lstm._run.clear_cache()  # What None meant before.
+        try:
+            yield
+        finally:
+            _lstm._run.clear_cache()
