@@ -83,13 +83,18 @@ def to(dtype: Any, tree: Any) -> Any:
 
 
 def common_dtype(tree: Any) -> jnp.dtype:
-    """That of a result computed from all arrays of the tree."""
-    return functools.reduce(jnp.promote_types, (leaf.dtype for leaf in jax.tree.leaves(tree)))
+    """That of a result computed from all arrays of the tree: promoted here, by contract, under any setting of JAX."""
+    return functools.reduce(_promote, (leaf.dtype for leaf in jax.tree.leaves(tree)))
 
 
 def accumulator(dtype: Any) -> jnp.dtype:
     """The dtype of states and gates inside a run: no less than float32."""
-    return jnp.promote_types(dtype, jnp.float32)
+    return _promote(dtype, jnp.float32)
+
+
+def _promote(dtype: Any, other: Any) -> jnp.dtype:
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.promote_types(dtype, other)
 
 
 def run(layer: Layer, arrays: Arrays, settings: Settings) -> tuple[jax.Array, LSTMState]:
