@@ -84,12 +84,18 @@ def to(dtype: Any, tree: Any) -> Any:
 
 def common_dtype(tree: Any) -> jnp.dtype:
     """That of a result computed from all arrays of the tree."""
-    return functools.reduce(jnp.promote_types, (leaf.dtype for leaf in jax.tree.leaves(tree)))
+    return _promoted(*(leaf.dtype for leaf in jax.tree.leaves(tree)))
 
 
 def accumulator(dtype: Any) -> jnp.dtype:
     """The dtype of states and gates inside a run: no less than float32."""
-    return jnp.promote_types(dtype, jnp.float32)
+    return _promoted(dtype, jnp.dtype(jnp.float32))
+
+
+def _promoted(*dtypes: jnp.dtype) -> jnp.dtype:
+    # What follows casts by name; asking for the name is no implicit promotion, though "strict" takes it for one.
+    with jax.numpy_dtype_promotion("standard"):
+        return functools.reduce(jnp.promote_types, dtypes)
 
 
 def run(layer: Layer, arrays: Arrays, settings: Settings) -> tuple[jax.Array, LSTMState]:
