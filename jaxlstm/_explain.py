@@ -72,10 +72,10 @@ def explain(
         """A layer that only looks whether kernels could run it; one kernel must serve all layers."""
         operands, masks = implementations.Operands(params, x, state), implementations.Masks(lengths, begins)
         for entry in implementations.KERNELS:
-            why = implementations.why_not(entry, operands, reset_state, masks, **options)
-            why = why or implementations.why_not_unasked(entry, operands)
-            if why is not None:
-                unable.setdefault(entry.name, why)
+            unasked = implementations.why_not_unasked(entry, operands)
+            unable_to = implementations.why_not(entry, operands, reset_state, masks, **options)
+            if unasked or unable_to:
+                unable.setdefault(entry.name, ". Here, too: ".join(filter(None, (unasked, unable_to))))
         return xla.layer(params, x, state, reset_state, lengths=lengths, begins=begins, **options)
 
     jax.eval_shape(functools.partial(run, look, settings=settings), arrays)

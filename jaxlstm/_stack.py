@@ -46,7 +46,7 @@ class Layer(Protocol):
 
 def valid_steps(lengths: jax.Array, num_steps: int) -> jax.Array:
     """`bool[T, B]`, True where a row is not yet padding."""
-    return jnp.arange(num_steps)[:, None] < lengths[None, :]
+    return jnp.arange(num_steps, dtype=lengths.dtype)[:, None] < lengths[None, :]
 
 
 def h_before(

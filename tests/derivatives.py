@@ -52,7 +52,7 @@ def dot(tree, other):
 
 def loss_of(function):
     """A scalar in which every element of every result has its own weight, and a curvature of its own."""
-    weigh = lambda a: jnp.sum(jnp.sin(a) * (1 + jnp.arange(a.size).reshape(a.shape)))  # noqa: E731
+    weigh = lambda a: jnp.sum(jnp.sin(a) * (1 + jnp.arange(a.size, dtype=a.dtype).reshape(a.shape)))  # noqa: E731
     return lambda *args: sum(map(weigh, jax.tree.leaves(function(*args))))
 
 

@@ -32,3 +32,21 @@ def table_of(*entries: implementations.Entry) -> Iterator[None]:
             yield
         finally:
             _lstm._run.clear_cache()
+
+
+def recording(entry: implementations.Entry, why_not: str | None = None) -> tuple[implementations.Entry, list[str]]:
+    """The entry with a kernel that says that it can't serve, or takes down what is asked of it, in the list."""
+    calls: list[str] = []
+
+    def forward(*args, keep, **options):
+        calls.append("forward, kept" if keep else "forward")
+        return entry.kernel.forward(*args, keep=keep, **options)
+
+    def backward(*args, **options):
+        calls.append("backward")
+        return entry.kernel.backward(*args, **options)
+
+    kernel: Any = types.SimpleNamespace(
+        why_not=entry.kernel.why_not if why_not is None else lambda *_, **__: why_not, forward=forward, backward=backward
+    )
+    return entry._replace(kernel=kernel), calls

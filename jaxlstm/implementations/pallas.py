@@ -96,7 +96,7 @@ def forward(
     size = _padded(batch, state.c.shape[1], x.dtype)
     x_sums = _multiply("tbi,gi->tbg", _pad(x, num_steps, size.batch, num_inputs), _by_gate(params.weight_ih, size))
     if params.bias_ih is not None and params.bias_hh is not None:
-        bias = params.bias_ih.astype(jnp.float32) + params.bias_hh
+        bias = params.bias_ih.astype(jnp.float32) + params.bias_hh.astype(jnp.float32)
         x_sums += jnp.expand_dims(_by_gate(bias, size), (0, 1))
     end, (y, kept) = scan(
         "lstm_forward",
