@@ -177,6 +177,7 @@ def main() -> None:
 def kernels() -> dict:
     """Kernels that serve here, their rows over all devices: by `jit` on both kinds of mesh, and under `shard_map`."""
     report = {}
+    params: Any
     with table_of(interpreted("cpu")):
         params, run = functional(None)
         arguments: Any = (params, OPTIMIZER.init(params), *batch_for(params, run))
