@@ -22,9 +22,6 @@ struct Left {
 template <int M, int N, bool turned>
 inline void tile(Left a, const float* b, Index K, float* c, Index c_stride, bool add) {
   Vector sum[M][N] = {};
-  if (add)
-    for (int m = 0; m < M; ++m)
-      for (int n = 0; n < N; ++n) sum[m][n] = load(c + m * c_stride + n * W);
   for (Index k = 0; k < K; ++k) {
     Vector row[N];
     for (int n = 0; n < N; ++n) row[n] = load(b + n * strip(K) + k * W);
@@ -34,7 +31,10 @@ inline void tile(Left a, const float* b, Index K, float* c, Index c_stride, bool
     }
   }
   for (int m = 0; m < M; ++m)
-    for (int n = 0; n < N; ++n) store(c + m * c_stride + n * W, sum[m][n]);
+    for (int n = 0; n < N; ++n) {
+      float* to = c + m * c_stride + n * W;
+      store(to, add ? load(to) + sum[m][n] : sum[m][n]);
+    }
 }
 
 // `strips` strips of C, N at a time; of its rows, the first `tall` tiles have M and the rest, `low` tiles, M - 1.
@@ -72,7 +72,7 @@ void by_tiles(Index height, Left a, Index rows, const float* b, Index K, Index s
   strips_of<M, width(M), turned>(a, tiles - low, low, b, K, strips, c, stride, add);
 }
 
-// C [rows, columns] (+)= A [rows, K] B [K, columns]; columns is a multiple of LANES, c_stride of W.
+// C [rows, columns] (+)= A [rows, K] B [K, columns]; columns is a multiple of W.
 template <bool turned = false>
 void product(Left a, Index rows, const float* b, Index K, Index columns, float* c, Index c_stride, bool add) {
   if (rows == 0) return;

@@ -10,7 +10,7 @@
 
 namespace jaxlstm::INSTRUCTION_SET {
 
-inline constexpr Index DEPTH = 128, HEIGHT = 4 * MOST_ROWS;
+inline constexpr Index DEPTH = 384, HEIGHT = 8 * MOST_ROWS;
 
 // A result [rows, columns] and the rows, one for each cell, that its right operand is made of.
 struct Outer {
@@ -29,20 +29,16 @@ struct WeightsRoom {
       : left_stride(padded(HEIGHT)),
         left(room.take(DEPTH * left_stride)),
         right(room.take(columns * (DEPTH + 1))),
-        sums_stride(columns),
-        sums(room.take(HEIGHT * columns)) {}
+        edge(room.take(HEIGHT * W)) {}
 
   Index left_stride;
   float *left, *right;  // [DEPTH, HEIGHT]; packed
-  Index sums_stride;
-  float* sums;
+  float* edge;          // [HEIGHT, W]: the sums of a result's last columns, where they are fewer than W
 };
 
 inline void pack_cells(const float* const* rows, Index count, Index columns, float* packed) {
   for (Index column = 0; column < columns; column += W, packed += strip(count))
     for (Index k = 0; k < count; ++k) store(packed + k * W, load(rows[k] + column, columns - column));
-  for (Index column = up(columns, W); column < up(columns); column += W, packed += strip(count))
-    zero(packed, strip(count));
 }
 
 // Adds the cells' left [., rows] times right to each outer's result, and to `bias` if there is one.
@@ -52,7 +48,7 @@ void add_cells(const Cells& cells, const float* left, Index left_columns, Range 
   float* packed = room.right;
   for (const Outer& outer : outers) {
     pack_cells(outer.right, cells.count, outer.columns, packed);
-    packed += up(outer.columns) / W * strip(cells.count);
+    packed += up(outer.columns, W) / W * strip(cells.count);
   }
   for (Index row = rows.first; row < rows.last; row += HEIGHT) {
     const Index height = smaller(HEIGHT, rows.last - row);
@@ -61,13 +57,16 @@ void add_cells(const Cells& cells, const float* left, Index left_columns, Range 
       copy(room.left + k * room.left_stride, from, height);
       if (bias) add(bias + row, from, height);
     }
-    product<true>({room.left, room.left_stride}, height, room.right, cells.count, room.sums_stride, room.sums,
-                  room.sums_stride, false);
-    const float* sums = room.sums;
+    const float* right = room.right;
     for (const Outer& outer : outers) {
-      for (Index k = 0; k < height; ++k)
-        add(outer.result + (row + k) * outer.columns, sums + k * room.sums_stride, outer.columns);
-      sums += up(outer.columns);
+      const Index whole = outer.columns / W * W, rest = outer.columns - whole, K = cells.count;
+      float* to = outer.result + row * outer.columns;
+      product<true>({room.left, room.left_stride}, height, right, K, whole, to, outer.columns, true);
+      if (rest > 0) {
+        product<true>({room.left, room.left_stride}, height, right + whole / W * strip(K), K, W, room.edge, W, false);
+        for (Index k = 0; k < height; ++k) add(to + k * outer.columns + whole, room.edge + k * W, rest);
+      }
+      right += up(outer.columns, W) / W * strip(K);
     }
   }
 }
