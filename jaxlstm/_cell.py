@@ -42,7 +42,7 @@ def step(params: LSTMCellParams, state: LSTMState, x: jax.Array) -> LSTMState:
     sums = matmul(x, params.weight_ih) + matmul(state.h, params.weight_hh)
     for bias in (params.bias_ih, params.bias_hh):
         if bias is not None:
-            sums += jnp.broadcast_to(bias, sums.shape)
+            sums += jnp.broadcast_to(bias.astype(sums.dtype), sums.shape)
     i, f, g, o = jnp.split(sums, 4, axis=-1)
     h, c = advance(activate((i, f, g, o)), state.c)
     return LSTMState(h if params.weight_hr is None else matmul(h, params.weight_hr), c)

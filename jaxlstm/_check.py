@@ -6,7 +6,7 @@ are concrete (`lengths`), and tracers pass.
 """
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import jax
@@ -51,12 +51,21 @@ def _check_float(name: str, array: Any) -> None:
 
 
 def _as_array(name: str, value: Any) -> jax.Array:
+    if type(value).__module__.split(".")[0] == "torch":
+        mend = f"Convert it: {name}.detach().cpu().float().numpy()."
+        _refuse(name, "an array of JAX or numpy", f"a torch {type(value).__name__}", mend, TypeError)
     try:
         return jnp.asarray(value)
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"{name}: expected an array, got {type(value).__name__}. Convert it with jnp.asarray."
+            f"{name}: expected an array, got {_kind(value)}. Pass numbers of one rectangular shape."
         ) from error
+
+
+def _kind(value: Any) -> str:
+    """What a value is, for a message: its type, and a short one's own text."""
+    text = repr(value)
+    return f"{type(value).__name__} {text}" if len(text) <= 40 else type(value).__name__
 
 
 def check_int(name: str, value: Any, least: int) -> int:
@@ -70,6 +79,14 @@ def check_int(name: str, value: Any, least: int) -> int:
     if number < least:
         _refuse(name, f"an integer of at least {least}", str(number), "Pass a larger one.")
     return number
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """`value` as a bool. Integers 0 and 1 pass for one; any other number is a slip: an argument in another's place."""
+    flag = None if isinstance(value, Tracer) else np.asarray(value)
+    if flag is None or flag.ndim or flag.dtype.kind not in "biu" or flag.item() not in (0, 1):
+        _refuse(name, "True or False", repr(value), "Pass a Python bool.", TypeError)
+    return bool(flag)
 
 
 def check_sizes(*, input_size: int, hidden_size: int, num_layers: int = 1, proj_size: int = 0) -> None:
@@ -95,18 +112,27 @@ def check_dtype(name: str, dtype: Any) -> None:
 
 
 def check_dropout(rate: Any) -> float:
-    """A dropout rate: known while tracing, between 0 and 1."""
-    if isinstance(rate, Tracer) or not isinstance(rate, float | int | np.floating | np.integer):
-        _refuse(
-            "dropout",
-            "a number from 0 to 1",
-            f"{type(rate).__name__}",
-            "Pass a Python float, not a traced value.",
-            TypeError,
-        )
-    if not 0 <= rate <= 1:
-        _refuse("dropout", "a probability from 0 to 1", str(rate), "It is the share of elements to drop.")
-    return float(rate)
+    """A dropout rate: known while tracing, between 0 and 1; a Python or numpy number, or an array of one."""
+    if isinstance(rate, Tracer):
+        _refuse("dropout", "a number from 0 to 1", "a traced value", "It must be known while tracing.", TypeError)
+    number = rate.item() if hasattr(rate, "item") and np.ndim(rate) == 0 else rate
+    if isinstance(number, bool) or not isinstance(number, float | int):
+        _refuse("dropout", "a number from 0 to 1", _kind(rate), "It is the share of elements to drop.", TypeError)
+    if not 0 <= number <= 1:
+        _refuse("dropout", "a probability from 0 to 1", str(number), "It is the share of elements to drop.")
+    return float(number)
+
+
+def check_dropout_key(key: Any) -> None:
+    """One `jax.random` key: typed, or the two numbers of an old one."""
+    expected, mend = "one jax.random key", "Pass jax.random.key(seed)."
+    if not isinstance(key, jax.Array | np.ndarray):
+        _refuse("dropout_key", expected, _kind(key), mend, TypeError)
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        if key.shape != ():
+            _refuse("dropout_key", expected, f"an array of keys {_show(key.shape)}", "Pass one of them.")
+    elif key.dtype != jnp.uint32 or key.ndim != 1:
+        _refuse("dropout_key", expected, f"{key.dtype}{_show(key.shape)}", mend, TypeError)
 
 
 def check_cell_params(params: Any, name: str = "params", input_size: int | None = None, tail: str = "") -> Sizes:
@@ -156,6 +182,9 @@ def check_cell_params(params: Any, name: str = "params", input_size: int | None 
 def check_params(params: Any) -> Sizes:
     """A stack's parameters: a tuple over layers of a tuple over directions, of shapes that fit together."""
     remedy = "Make it with init_lstm; one cell as a stack is ((cell,),)."
+    if isinstance(params, Mapping):
+        named = 'params["params"]' if "params" in params else "params"
+        remedy = f"Leaves under PyTorch's names become LSTMParams by jaxlstm.interop.from_torch({named})."
     if isinstance(params, LSTMCellParams) or not isinstance(params, tuple | list) or not params:
         _refuse(
             "params",
@@ -207,14 +236,16 @@ def check_x(x: Any, axes: str, unbatched_axes: str, input_size: int) -> jax.Arra
     return x
 
 
-def check_state(state: Any, leading: str, lead: tuple[int, ...], hidden_size: int, output_size: int) -> LSTMState:
+def check_state(
+    state: Any, leading: str, lead: tuple[int, ...], hidden_size: int, output_size: int, argument: str = "state"
+) -> LSTMState:
     """A state `(h, c)` whose axes before the last are `lead`, lettered `leading` ("L*D, B, ")."""
     if not isinstance(state, tuple | list) or len(state) != 2:
         _refuse(
-            "state", "LSTMState(h, c) or a tuple (h, c)", type(state).__name__, "h comes first, c second.", TypeError
+            argument, "LSTMState(h, c) or a tuple (h, c)", type(state).__name__, "h comes first, c second.", TypeError
         )
-    h, c = (_as_array(f"state.{name}", s) for name, s in zip("hc", state, strict=True))
-    for name, s, letter, width in (("state.h", h, "P", output_size), ("state.c", c, "H", hidden_size)):
+    h, c = (_as_array(f"{argument}.{name}", s) for name, s in zip("hc", state, strict=True))
+    for name, s, letter, width in ((f"{argument}.h", h, "P", output_size), (f"{argument}.c", c, "H", hidden_size)):
         _check_float(name, s)
         _check_shape(
             name,
@@ -226,23 +257,53 @@ def check_state(state: Any, leading: str, lead: tuple[int, ...], hidden_size: in
     return LSTMState(h, c)
 
 
+def check_reset_state(state: Any, leading: str, lead: tuple[int, ...], hidden_size: int, output_size: int) -> LSTMState:
+    """A state to begin anew from: one for each row, as a state is, or one for all rows, without B."""
+    shared = isinstance(state, tuple | list) and len(state) == 2 and all(np.ndim(s) == 2 for s in state)
+    if shared and len(lead) == 2:
+        leading, lead = leading.removesuffix("B, "), lead[:1]
+    return check_state(state, leading, lead, hidden_size, output_size, "reset_state")
+
+
 def check_lengths(lengths: Any, batch: tuple[int, ...], num_steps: int) -> jax.Array:
     """`int[B]` (`int[]` unbatched); within `[0, T]` where the values are known while tracing."""
-    if not isinstance(lengths, Tracer):
-        # By numpy: inside jit, jnp would trace even a constant, and its values could not be read.
-        values = np.asarray(lengths)
-        if (
-            values.size
-            and np.issubdtype(values.dtype, np.integer)
-            and not (0 <= values.min() <= values.max() <= num_steps)
-        ):
-            bad = int(values.min()) if values.min() < 0 else int(values.max())
+    axes = "B" if batch else ""
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(lengths))
+    # By numpy where it can be: inside jit, jnp would trace even a constant, and its values could not be read.
+    values = _as_array("lengths", lengths) if traced else _numbers("lengths", lengths)
+    if values.dtype == bool:
+        axis = 1 if values.shape[:1] == batch else 0
+        count = f"Count the steps of a mask: lengths=mask.sum({axis})."
+        _refuse("lengths", f"int[{axes}]", f"bool{_show(values.shape)}", count, TypeError)
+    if not jnp.issubdtype(values.dtype, jnp.integer):
+        _refuse("lengths", "an integer dtype", str(values.dtype), "Convert it: lengths.astype(jnp.int32).", TypeError)
+    _check_shape("lengths", values, axes, batch, "One length for each row of the batch.")
+    if isinstance(values, np.ndarray) and values.size:
+        least, most = int(values.min()), int(values.max())
+        # An exported program may leave T open.
+        if least < 0 or (isinstance(num_steps, int) and most > num_steps):
+            bad = least if least < 0 else most
             _refuse("lengths", f"values from 0 to T = {num_steps}", str(bad), "A length counts a row's valid steps.")
-    lengths = _as_array("lengths", lengths)
-    if not jnp.issubdtype(lengths.dtype, jnp.integer):
-        _refuse("lengths", "an integer dtype", str(lengths.dtype), "Convert it: lengths.astype(jnp.int32).", TypeError)
-    _check_shape("lengths", lengths, "B" if batch else "", batch, "One length for each row of the batch.")
-    return lengths
+    return jnp.asarray(values)
+
+
+def _numbers(name: str, value: Any) -> np.ndarray:
+    """A concrete value by numpy; no numbers at all are integers."""
+    try:
+        values = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected one integer for each row, got {_kind(value)}. Pass a flat list.") from error
+    return values.astype(int) if isinstance(value, list | tuple) and values.size == 0 else values
+
+
+def check_loop(checkpoint_every: Any, unroll: Any, num_steps: Any) -> tuple[int | None, int | None]:
+    """`(checkpoint_every, unroll)`, each None or at least 1, which a loop of unknown length has no use for."""
+    options = {"checkpoint_every": checkpoint_every, "unroll": unroll}
+    for name, value in options.items():
+        if value is not None and not isinstance(num_steps, int):
+            _refuse(name, "None, as T is unknown", f"{value} with T = {num_steps}", "Export for a fixed T.")
+    checked = (None if value is None else check_int(name, value, 1) for name, value in options.items())
+    return next(checked), next(checked)
 
 
 def check_resets(resets: Any, axes: str, shape: tuple[int, ...]) -> jax.Array:

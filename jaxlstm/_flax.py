@@ -3,14 +3,15 @@
 A `module` here is either of them: both have their constructor's arguments as attributes.
 """
 
+import sys
 import warnings
-from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxlstm._check import check_dropout, check_dtype, check_sizes
-from jaxlstm._init import lstm_shapes, uniform
+from jaxlstm._check import check_dropout, check_dtype, check_flag, check_int, check_sizes
+from jaxlstm._init import lstm_shapes
 from jaxlstm._lstm import lstm, lstm_cell
 from jaxlstm._names import unflatten
 from jaxlstm._types import LSTMCellParams, LSTMState
@@ -18,26 +19,49 @@ from jaxlstm._types import LSTMCellParams, LSTMState
 State = LSTMState | tuple[jax.Array, jax.Array] | None
 
 
-def check_lstm(module, param_dtype: jax.typing.DTypeLike) -> None:
-    """Refuse what no LSTM can be built from."""
-    check_dropout(module.dropout)
-    check_sizes(
-        input_size=module.input_size,
-        hidden_size=module.hidden_size,
-        num_layers=module.num_layers,
-        proj_size=module.proj_size,
-    )
-    _check_dtypes(module, param_dtype)
+class NotFlaxsCell:
+    """What Flax's `RNN` asks a cell for, so that it says why it can't have one of ours.
+
+    Its cells are called `cell(carry, x) -> (carry, y)` with a carry `(c, h)`, ours `cell(x, state) -> state` with a
+    state `(h, c)`, as PyTorch's. Were both taken, only the arguments' kinds would tell which order is meant.
+    """
+
+    num_feature_axes = 1
+
+    def initialize_carry(self, *_args: object, **_options: object) -> None:
+        """Refuse: this is no cell for Flax's `RNN` and `Bidirectional`.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            f"{type(self).__name__}: Flax's RNN and Bidirectional call cell(carry, x) with a carry (c, h); here it is "
+            "cell(x, state) with a state (h, c). Use jaxlstm's LSTM(..., bidirectional=...), which runs over time, or "
+            "fold lstm_cell by jax.lax.scan."
+        )
 
 
-def check_cell(module, param_dtype: jax.typing.DTypeLike) -> None:
-    """Refuse what no cell can be built from."""
-    check_sizes(input_size=module.input_size, hidden_size=module.hidden_size)
-    _check_dtypes(module, param_dtype)
+def check_lstm(module) -> None:
+    """Refuse what no LSTM can be built from, and make Python's own numbers of numpy's."""
+    module.dropout = check_dropout(module.dropout)
+    for name in ("checkpoint_every", "unroll"):
+        if getattr(module, name) is not None:
+            setattr(module, name, check_int(name, getattr(module, name), 1))
+    _settle(module, ("input_size", "hidden_size", "num_layers", "proj_size"), ("bias", "batch_first", "bidirectional"))
 
 
-def _check_dtypes(module, param_dtype: jax.typing.DTypeLike) -> None:
-    check_dtype("param_dtype", param_dtype)
+def check_cell(module) -> None:
+    """Refuse what no cell can be built from, and make Python's own numbers of numpy's."""
+    _settle(module, ("input_size", "hidden_size"), ("bias",))
+
+
+def _settle(module, sizes: tuple[str, ...], flags: tuple[str, ...]) -> None:
+    check_sizes(**{name: getattr(module, name) for name in sizes})
+    for name in sizes:
+        setattr(module, name, int(getattr(module, name)))
+    for name in flags:
+        setattr(module, name, check_flag(name, getattr(module, name)))
+    check_dtype("param_dtype", module.param_dtype)
     if module.dtype is not None:
         check_dtype("dtype", module.dtype)
 
@@ -70,9 +94,54 @@ def shapes(module) -> dict[str, tuple]:
     )
 
 
-def initializer(name: str, hidden_size: int, weight_init: Callable | None, bias_init: Callable | None) -> Callable:
-    """How the parameter of this name starts: the user's way, or PyTorch's."""
-    return (weight_init if name.startswith("weight") else bias_init) or uniform(hidden_size)
+def zero_state(module, batch_size: int | None) -> LSTMState:
+    """The state that an LSTM module starts from, in the dtype that it gives back."""
+    stack = module.num_layers * (1 + module.bidirectional)
+    return _zeros(module, (stack, *_batch(batch_size)), module.proj_size)
+
+
+def zero_cell_state(module, batch_size: int | None) -> LSTMState:
+    """The state that a cell module starts from, in the dtype that it gives back."""
+    return _zeros(module, _batch(batch_size))
+
+
+def _batch(batch_size: int | None) -> tuple[int, ...]:
+    return () if batch_size is None else (check_int("batch_size", batch_size, 0),)
+
+
+def _zeros(module, lead: tuple[int, ...], proj_size: int = 0) -> LSTMState:
+    dtype = module.param_dtype if module.dtype is None else module.dtype
+    return LSTMState(
+        jnp.zeros((*lead, proj_size or module.hidden_size), dtype), jnp.zeros((*lead, module.hidden_size), dtype)
+    )
+
+
+def run(
+    module, leaves: dict[str, jax.Array], x: jax.typing.ArrayLike, state: State, **options
+) -> tuple[jax.Array, LSTMState]:
+    """An LSTM module's call, from its leaves by name."""
+    _refuse_strangers(x, state)
+    leaves, x = _cast(leaves, x, module.dtype)
+    return lstm(
+        unflatten(leaves, module.num_layers, 1 + module.bidirectional),
+        x,
+        state,
+        batch_first=module.batch_first,
+        dropout=module.dropout,
+        implementation=module.implementation,
+        checkpoint_every=module.checkpoint_every,
+        unroll=module.unroll,
+        **options,
+    )
+
+
+def run_cell(module, leaves: dict[str, jax.Array], x: jax.typing.ArrayLike, state: State) -> Any:
+    """An LSTMCell module's call, from its leaves by name."""
+    _refuse_strangers(x, state)
+    leaves, x = _cast(leaves, x, module.dtype)
+    if state is None:
+        state = _zeros(module, jnp.shape(x)[:-1])
+    return lstm_cell(LSTMCellParams(**leaves), state, x)[0]
 
 
 def _cast(leaves: dict[str, jax.Array], x: jax.typing.ArrayLike, dtype: jax.typing.DTypeLike | None):
@@ -82,28 +151,32 @@ def _cast(leaves: dict[str, jax.Array], x: jax.typing.ArrayLike, dtype: jax.typi
     return {name: leaf.astype(dtype) for name, leaf in leaves.items()}, jnp.asarray(x, dtype)
 
 
-def run(
-    module, leaves: dict[str, jax.Array], x: jax.typing.ArrayLike, state: State, *, lengths, resets, dropout_key
-) -> tuple[jax.Array, LSTMState]:
-    """An LSTM module's call, from its leaves by name."""
-    leaves, x = _cast(leaves, x, module.dtype)
-    return lstm(
-        unflatten(leaves, module.num_layers, 1 + module.bidirectional),
-        x,
-        state,
-        lengths=lengths,
-        resets=resets,
-        batch_first=module.batch_first,
-        dropout=module.dropout,
-        dropout_key=dropout_key,
-        implementation=module.implementation,
-    )
+def _refuse_strangers(x: jax.typing.ArrayLike, state: State) -> None:
+    """Refuse the calls that Flax makes and means otherwise: `cell(carry, x)`, and `Sequential`'s."""
+    if isinstance(x, tuple):
+        raise TypeError(
+            f"x: expected an array, got {type(x).__name__}. The call is module(x, state), where Flax's cells have "
+            "cell(carry, x), and a state is (h, c), where Flax's carry is (c, h)."
+        )
+    if state is not None and _unpacked_by_sequential():
+        raise ValueError(
+            "state: expected it from you, got what Sequential unpacked from the layer before: its (output, state) "
+            "would start this layer from that one's final state. Put `lambda output, state: output` between the two, "
+            "or stack equal layers by num_layers; if the state is meant, call both in a module of your own."
+        )
 
 
-def run_cell(module, leaves: dict[str, jax.Array], x: jax.typing.ArrayLike, state: State) -> LSTMState:
-    """An LSTMCell module's call, from its leaves by name."""
-    leaves, x = _cast(leaves, x, module.dtype)
-    if state is None:
-        zeros = jnp.zeros((*jnp.shape(x)[:-1], module.hidden_size), leaves["weight_hh"].dtype)
-        state = LSTMState(zeros, zeros)
-    return lstm_cell(LSTMCellParams(**leaves), state, x)[0]
+def _unpacked_by_sequential() -> bool:
+    """Whether a `Sequential`, Linen's or NNX's, is past its first layer where it calls into Flax, JAX and us.
+
+    It calls `layer(*outputs)` for any tuple, and nothing but its frame tells this from a user's own `layer(x, state)`.
+    """
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("jaxlstm", "flax", "jax"):
+        if frame.f_code.co_qualname == "Sequential.__call__":
+            # The layer before's result, called `outputs` in Linen and `output` in NNX.
+            given = frame.f_locals.get("outputs", frame.f_locals.get("output"))
+            if given is not None:
+                return True
+        frame = frame.f_back
+    return False

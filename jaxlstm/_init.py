@@ -1,26 +1,46 @@
 """Parameters drawn as PyTorch draws them, and the shapes that every other way of making them follows."""
 
+import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxlstm._check import check_dtype, check_sizes
+from jaxlstm._check import check_dtype, check_flag, check_sizes
 from jaxlstm._names import suffix
 from jaxlstm._types import LSTMCellParams, LSTMParams
+
+Initializer = Callable[..., Any]  # (key, shape, dtype) to an array, or to a box around one
+
+
+class Shape(tuple):
+    """A parameter's shape that says how many gates lie along its first axis: an initializer sees nothing else.
+
+    `[4H, I]` is four gates of `[H, I]`, and W_hr's `[P, H]` is none of them; sizes alone don't tell which it is.
+    """
+
+    num_gates: int
+
+    def __new__(cls, sizes: Iterable[int], num_gates: int = 4):
+        """The shape `sizes`, whose rows are `num_gates` gates."""
+        shape = super().__new__(cls, sizes)
+        shape.num_gates = num_gates
+        return shape
 
 
 def cell_shapes(input_size: int, hidden_size: int, *, bias: bool = True, proj_size: int = 0) -> dict[str, tuple]:
     """The shape of each parameter that a cell of these sizes has, by its name in `LSTMCellParams`."""
+    rows = 4 * hidden_size
     shapes: dict[str, tuple] = {
-        "weight_ih": (4 * hidden_size, input_size),
-        "weight_hh": (4 * hidden_size, proj_size or hidden_size),
+        "weight_ih": Shape((rows, input_size)),
+        "weight_hh": Shape((rows, proj_size or hidden_size)),
     }
     if bias:
-        shapes |= {"bias_ih": (4 * hidden_size,), "bias_hh": (4 * hidden_size,)}
+        shapes |= {"bias_ih": Shape((rows,)), "bias_hh": Shape((rows,))}
     if proj_size:
-        shapes |= {"weight_hr": (proj_size, hidden_size)}
+        shapes |= {"weight_hr": Shape((proj_size, hidden_size), num_gates=1)}
     return shapes
 
 
@@ -52,10 +72,23 @@ def lstm_shapes(
     }
 
 
-def uniform(hidden_size: int) -> Callable[..., jax.Array]:
-    """PyTorch's initializer `(key, shape, dtype)` of every leaf: U(-1/sqrt(H), 1/sqrt(H))."""
+def uniform(hidden_size: int) -> Initializer:
+    """PyTorch's initializer of every leaf: U(-1/sqrt(H), 1/sqrt(H))."""
     bound = 1 / math.sqrt(hidden_size)
     return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def initializer(
+    name: str,
+    hidden_size: int,
+    weight_init: Initializer | None,
+    bias_init: Initializer | None,
+    weight_hh_init: Initializer | None,
+    bias_hh_init: Initializer | None,
+) -> Initializer:
+    """How the parameter of this name starts: the user's way, or PyTorch's."""
+    general, states = (weight_init, weight_hh_init) if name.startswith("weight") else (bias_init, bias_hh_init)
+    return (states if "_hh" in name else None) or general or uniform(hidden_size)
 
 
 def init_lstm_cell(
@@ -66,8 +99,12 @@ def init_lstm_cell(
     bias: bool = True,
     proj_size: int = 0,
     dtype: jax.typing.DTypeLike = jnp.float32,
+    weight_init: Initializer | None = None,
+    bias_init: Initializer | None = None,
+    weight_hh_init: Initializer | None = None,
+    bias_hh_init: Initializer | None = None,
 ) -> LSTMCellParams:
-    """Parameters of one cell, each leaf drawn from U(-1/sqrt(H), 1/sqrt(H)).
+    """Parameters of one cell, each leaf drawn from U(-1/sqrt(H), 1/sqrt(H)) unless told otherwise.
 
     Args:
         key: a `jax.random` key.
@@ -76,6 +113,11 @@ def init_lstm_cell(
         bias: whether the cell has its two biases.
         proj_size: P, less than H; 0 for a cell without projection.
         dtype: floating dtype of the leaves.
+        weight_init: initializer `(key, shape, dtype)` of the weights; None for PyTorch's U(-1/sqrt(H), 1/sqrt(H)).
+            Gates lie along the first axis, so one of JAX's own belongs into `jaxlstm.initializers.per_gate`.
+        bias_init: the same for both biases, which are added: `jaxlstm.initializers.forget_bias`.
+        weight_hh_init: the same for weight_hh alone; None for `weight_init`.
+        bias_hh_init: the same for bias_hh alone; None for `bias_init`.
 
     Returns:
         `LSTMCellParams`.
@@ -93,11 +135,14 @@ def init_lstm_cell(
     """
     check_sizes(input_size=input_size, hidden_size=hidden_size, proj_size=proj_size)
     check_dtype("dtype", dtype)
-    shapes = cell_shapes(input_size, hidden_size, bias=bias, proj_size=proj_size)
-    draw = uniform(hidden_size)
+    shapes = cell_shapes(input_size, hidden_size, bias=check_flag("bias", bias), proj_size=proj_size)
+    starts = (weight_init, bias_init, weight_hh_init, bias_hh_init)
     keys = jax.random.split(key, len(shapes))
     return LSTMCellParams(
-        **{name: draw(k, shape, dtype) for k, (name, shape) in zip(keys, shapes.items(), strict=True)}
+        **{
+            name: initializer(name, hidden_size, *starts)(k, shape, dtype)
+            for k, (name, shape) in zip(keys, shapes.items(), strict=True)
+        }
     )
 
 
@@ -111,8 +156,12 @@ def init_lstm(
     bidirectional: bool = False,
     proj_size: int = 0,
     dtype: jax.typing.DTypeLike = jnp.float32,
+    weight_init: Initializer | None = None,
+    bias_init: Initializer | None = None,
+    weight_hh_init: Initializer | None = None,
+    bias_hh_init: Initializer | None = None,
 ) -> LSTMParams:
-    """Parameters of a stack, each leaf drawn from U(-1/sqrt(H), 1/sqrt(H)).
+    """Parameters of a stack, each leaf drawn from U(-1/sqrt(H), 1/sqrt(H)) unless told otherwise.
 
     Args:
         key: a `jax.random` key.
@@ -123,6 +172,10 @@ def init_lstm(
         bidirectional: whether each layer also runs in reverse (D = 2).
         proj_size: P, less than H; 0 for no projection.
         dtype: floating dtype of the leaves.
+        weight_init: as `init_lstm_cell`'s, and so the next three.
+        bias_init: of both biases.
+        weight_hh_init: of weight_hh alone.
+        bias_hh_init: of bias_hh alone.
 
     Returns:
         `LSTMParams`: `params[layer][direction]` is an `LSTMCellParams`.
@@ -140,13 +193,21 @@ def init_lstm(
     """
     check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, proj_size=proj_size)
     check_dtype("dtype", dtype)
-    directions = 2 if bidirectional else 1
-    keys = jax.random.split(key, (num_layers, directions))
+    bidirectional = check_flag("bidirectional", bidirectional)
+    draw = functools.partial(
+        init_lstm_cell,
+        hidden_size=hidden_size,
+        bias=bias,
+        proj_size=proj_size,
+        dtype=dtype,
+        weight_init=weight_init,
+        bias_init=bias_init,
+        weight_hh_init=weight_hh_init,
+        bias_hh_init=bias_hh_init,
+    )
     inputs = layer_input_sizes(input_size, hidden_size, num_layers, bidirectional=bidirectional, proj_size=proj_size)
+    keys = jax.random.split(key, (num_layers, 1 + bidirectional))
     return tuple(
-        tuple(
-            init_lstm_cell(keys[layer, d], size, hidden_size, bias=bias, proj_size=proj_size, dtype=dtype)
-            for d in range(directions)
-        )
+        tuple(draw(keys[layer, direction], size) for direction in range(1 + bidirectional))
         for layer, size in enumerate(inputs)
     )

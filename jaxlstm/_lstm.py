@@ -2,33 +2,28 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 
 from jaxlstm import _check, implementations
+from jaxlstm._call import Arrays, Settings, accumulator, checked, common_dtype, run, to
 from jaxlstm._cell import step
-from jaxlstm._stack import stack
+from jaxlstm._mesh import on_auto_axes, spec_of
 from jaxlstm._types import LSTMCellParams, LSTMParams, LSTMState
-from jaxlstm._varying import varying_alike
+
+State = LSTMState | tuple[jax.Array, jax.Array]
+StateT = TypeVar("StateT", bound=State)
 
 
-def _to(dtype, tree):
-    return jax.tree.map(lambda a: a.astype(dtype), tree)
+def _like_given(given: State | None, state: LSTMState) -> Any:
+    """The state in the container that one was given in, so that a loop can carry it."""
+    return state if given is None or isinstance(given, LSTMState) else tuple(state)
 
 
-def _common_dtype(params, x) -> jnp.dtype:
-    return jnp.result_type(x, *jax.tree.leaves(params))
-
-
-def _accumulator(dtype) -> jnp.dtype:
-    """The dtype of states and gates inside a run: no less than float32."""
-    return jnp.promote_types(dtype, jnp.float32)
-
-
-def lstm_cell(
-    params: LSTMCellParams, state: LSTMState | tuple[jax.Array, jax.Array], x: jax.typing.ArrayLike
-) -> tuple[LSTMState, jax.Array]:
+def lstm_cell(params: LSTMCellParams, state: StateT, x: jax.typing.ArrayLike) -> tuple[StateT, jax.Array]:
     """One step of an LSTM; `jax.lax.scan(partial(lstm_cell, params), state, xs)` folds it over time.
 
         i = sigmoid(W_ii x + b_ii + W_hi h + b_hi)        f = sigmoid(W_if x + b_if + W_hf h + b_hf)
@@ -41,7 +36,8 @@ def lstm_cell(
         x: `[B, I]`, or `[I]` unbatched.
 
     Returns:
-        The new state and its h `[B, P]` once more, as the step's output; both in the common dtype of x and params.
+        The new state, in the container of the one given, and its h `[B, P]` once more, as the step's output; both in
+        the common dtype of x and params.
 
     Raises:
         ValueError: a shape that does not fit.
@@ -59,27 +55,65 @@ def lstm_cell(
     sizes = _check.check_cell_params(params)
     x = _check.check_x(x, "B, I", "I", sizes.input_size)
     leading = "B, " if x.ndim == 2 else ""
-    state = _check.check_state(state, leading, x.shape[:-1], sizes.hidden_size, sizes.output_size)
-    return _cell_step(params, state, x)
+    before = _check.check_state(state, leading, x.shape[:-1], sizes.hidden_size, sizes.output_size)
+    after = _like_given(state, _cell_step(params, before, x))
+    return after, after[0]
 
 
 @jax.jit
-def _cell_step(params: LSTMCellParams, state: LSTMState, x: jax.Array) -> tuple[LSTMState, jax.Array]:
-    dtype = _common_dtype(params, x)
-    accumulator = _accumulator(dtype)
-    params = _to(dtype, params)
-    after = step(params, _to(accumulator, state), x)
-    after = _to(dtype, after)
-    return after, after.h
+def _cell_step(params: LSTMCellParams, state: LSTMState, x: jax.Array) -> LSTMState:
+    def run(params, state, x):
+        dtype = common_dtype((params, x))
+        return to(dtype, step(to(dtype, params), to(accumulator(dtype), state), x))
+
+    rows = P(*(spec_of(x)[:-1] or ()))
+    return on_auto_axes(run, LSTMState(rows, rows), params, state, x)
+
+
+def zero_state(
+    params: LSTMParams | LSTMCellParams, batch_size: int | None = None, dtype: jax.typing.DTypeLike | None = None
+) -> LSTMState:
+    """The state to start from, zeros, of a stack or a cell of these parameters.
+
+    Args:
+        params: a stack's, or one cell's.
+        batch_size: B; None for the state of unbatched x.
+        dtype: of the state; None for the parameters'. A loop carries it unchanged if it is the common one of x and params.
+
+    Returns:
+        h `[L*D, B, P]`, c `[L*D, B, H]`; of a cell h `[B, P]`, c `[B, H]`; without B for None.
+
+    Raises:
+        ValueError: a batch size below 0, or parameters that don't fit together.
+        TypeError: an argument of the wrong kind.
+
+    >>> import jax, jaxlstm
+    >>> params = jaxlstm.init_lstm(jax.random.key(0), input_size=3, hidden_size=5, num_layers=2)
+    >>> h_0, c_0 = jaxlstm.zero_state(params, batch_size=4)
+    >>> h_0.shape
+    (2, 4, 5)
+    """
+    if isinstance(params, LSTMCellParams):
+        sizes, lead = _check.check_cell_params(params), ()
+    else:
+        sizes = _check.check_params(params)
+        lead = (sizes.num_layers * sizes.num_directions,)
+    if batch_size is not None:
+        lead = (*lead, _check.check_int("batch_size", batch_size, 0))
+    if dtype is None:
+        dtype = common_dtype(params)
+    _check.check_dtype("dtype", dtype)
+    return LSTMState(jnp.zeros((*lead, sizes.output_size), dtype), jnp.zeros((*lead, sizes.hidden_size), dtype))
 
 
 def lstm(
     params: LSTMParams,
     x: jax.typing.ArrayLike,
-    state: LSTMState | tuple[jax.Array, jax.Array] | None = None,
+    state: State | None = None,
     *,
     lengths: jax.typing.ArrayLike | Sequence[int] | None = None,
     resets: jax.typing.ArrayLike | None = None,
+    reset_state: State | None = None,
     batch_first: bool = False,
     dropout: float = 0.0,
     dropout_key: jax.Array | None = None,
@@ -103,6 +137,8 @@ def lstm(
             its initial state on.
         resets: `bool[T, B]` (`[B, T]` with `batch_first`, `[T]` unbatched), True where a new sequence begins: the
             state is zero before that step; in the reverse direction it is zeroed after it.
+        reset_state: `(h, c)` that takes the place of zero there: one for all rows, h `[L*D, P]`, c `[L*D, H]`, or one for
+            each, as `state`.
         batch_first: whether x, output and resets have B before T.
         dropout: share of each layer's output but the last that is zeroed, the rest scaled by `1/(1-dropout)`.
         dropout_key: a `jax.random` key; None means inference, where nothing is dropped.
@@ -114,8 +150,8 @@ def lstm(
 
     Returns:
         `(output, state)`: output `[T, B, D*P]` (axes as x's), the last layer's h at every step, and the final
-        `LSTMState` in the initial one's layout. Both have the common dtype of x and params; float16 and bfloat16
-        accumulate in float32 inside.
+        `LSTMState` (a plain tuple if the initial one is) in the initial one's layout. Both have the common dtype of x
+        and params; float16 and bfloat16 accumulate in float32 inside.
 
     Raises:
         ValueError: a shape or value that does not fit.
@@ -130,89 +166,25 @@ def lstm(
     >>> output.shape, h_n.shape
     ((7, 2, 10), (4, 2, 5))
     """
-    sizes = _check.check_params(params)
-    axes = "B, T, I" if batch_first else "T, B, I"
-    x = _check.check_x(x, axes, "T, I", sizes.input_size)
-    batched = x.ndim == 3
-    time_axis = 1 if batched and batch_first else 0
-    num_steps = x.shape[time_axis]
-    if num_steps == 0:
-        raise ValueError(f"x: expected T of at least 1, got T = 0 in {list(x.shape)}. Leave out empty sequences.")
-    batch = (x.shape[1 - time_axis],) if batched else ()
-
-    if state is not None:
-        lead = (sizes.num_layers * sizes.num_directions, *batch)
-        leading = "L*D, B, " if batched else "L*D, "
-        state = _check.check_state(state, leading, lead, sizes.hidden_size, sizes.output_size)
-    if lengths is not None:
-        lengths = _check.check_lengths(lengths, batch, num_steps)
-    if resets is not None:
-        resets = _check.check_resets(resets, axes.removesuffix(", I") if batched else "T", x.shape[:-1])
-    if checkpoint_every is not None:
-        checkpoint_every = _check.check_int("checkpoint_every", checkpoint_every, 1)
-    if unroll is not None:
-        unroll = _check.check_int("unroll", unroll, 1)
-
-    return _run(
-        tuple(map(tuple, params)),
+    arrays, settings = checked(
+        params,
         x,
         state,
-        lengths,
-        resets,
-        dropout_key,
+        lengths=lengths,
+        resets=resets,
+        reset_state=reset_state,
         batch_first=batch_first,
-        dropout=_check.check_dropout(dropout),
-        implementation=implementations.check(implementation),
+        dropout=dropout,
+        dropout_key=dropout_key,
         checkpoint_every=checkpoint_every,
         unroll=unroll,
     )
+    implementations.by_name(implementation)
+    y, final = _run(arrays, settings, implementation)
+    return y, _like_given(state, final)
 
 
 # Compiled here, so that a call outside any jit, as in a notebook, does not trace and compile its loop anew.
-@functools.partial(jax.jit, static_argnames=("batch_first", "dropout", "implementation", "checkpoint_every", "unroll"))
-def _run(
-    params: LSTMParams,
-    x: jax.Array,
-    state: LSTMState | None,
-    lengths: jax.Array | None,
-    resets: jax.Array | None,
-    dropout_key: jax.Array | None,
-    *,
-    batch_first: bool,
-    dropout: float,
-    implementation: str | None,
-    checkpoint_every: int | None,
-    unroll: int | None,
-) -> tuple[jax.Array, LSTMState]:
-    """Bring every layout and dtype to the one that `stack` knows, run it, and back."""
-    sizes = _check.check_params(params)
-    dtype = _common_dtype(params, x)
-    accumulator = _accumulator(dtype)
-    batched = x.ndim == 3
-    if not batched:
-        x, state, lengths, resets = (
-            jax.tree.map(lambda a, axis=axis: jnp.expand_dims(a, axis), tree)
-            for tree, axis in ((x, 1), (state, 1), (lengths, 0), (resets, 1))
-        )
-    elif batch_first:
-        x, resets = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), (x, resets))
-    if state is None:
-        lead = (sizes.num_layers * sizes.num_directions, x.shape[1])
-        state = LSTMState(
-            jnp.zeros((*lead, sizes.output_size), accumulator), jnp.zeros((*lead, sizes.hidden_size), accumulator)
-        )
-
-    y, final = stack(
-        functools.partial(implementations.LAYERS[implementation], checkpoint_every=checkpoint_every, unroll=unroll),
-        _to(dtype, params),
-        x.astype(dtype),
-        varying_alike(_to(accumulator, state), (params, x, lengths, resets)),
-        lengths=lengths,
-        resets=resets,
-        dropout=dropout,
-        dropout_key=dropout_key,
-    )
-    final = _to(dtype, final)
-    if not batched:
-        return jnp.squeeze(y, 1), LSTMState(*(jnp.squeeze(s, 1) for s in final))
-    return (jnp.swapaxes(y, 0, 1) if batch_first else y), final
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _run(arrays: Arrays, settings: Settings, implementation: str | None) -> tuple[jax.Array, LSTMState]:
+    return run(implementations.by_name(implementation), arrays, settings)

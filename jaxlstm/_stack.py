@@ -8,6 +8,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
+from jaxlstm._names import suffix
 from jaxlstm._types import LSTMCellParams, LSTMParams, LSTMState
 
 
@@ -19,6 +20,7 @@ class Layer(Protocol):
         params: LSTMCellParams,
         x: jax.Array,
         state: LSTMState,
+        reset_state: LSTMState | None,
         *,
         lengths: jax.Array | None,
         begins: jax.Array | None,
@@ -28,11 +30,12 @@ class Layer(Protocol):
 
         Args:
             params: of one cell.
-            x: `[T, B, I]`, finite at padding.
+            x: `[T, B, I]`, zero at padding.
             state: h `[B, P]`, c `[B, H]`, in the dtype to accumulate in; where the run sets out from.
+            reset_state: the same of what a row begins anew from, zero if None.
             lengths: `int[B]`, or None if every step counts. Past a row's length its state stands still and its
                 output is 0.
-            begins: `bool[T, B]`, or None: the state is zero before step t, whichever way time runs. False at padding.
+            begins: `bool[T, B]`, or None: the row begins anew before step t, whichever way time runs. False at padding.
             reverse: from step T-1 down to 0.
 
         Returns:
@@ -43,22 +46,45 @@ class Layer(Protocol):
 
 def valid_steps(lengths: jax.Array, num_steps: int) -> jax.Array:
     """`bool[T, B]`, True where a row is not yet padding."""
-    return jnp.arange(num_steps)[:, None] < lengths[None, :]
+    return jnp.arange(num_steps, dtype=lengths.dtype)[:, None] < lengths[None, :]
 
 
 def h_before(
-    y: jax.Array, h: jax.Array, *, begins: jax.Array | None, valid: jax.Array | None, reverse: bool
+    y: jax.Array,
+    h: jax.Array,
+    reset_h: jax.Array | None,
+    *,
+    begins: jax.Array | None,
+    valid: jax.Array | None,
+    reverse: bool,
 ) -> jax.Array:
-    """The h that each step of a layer set out from, `[T, B, P]`: y `[T, B, P]` of the step before, first h `[B, P]`."""
+    """The h that each step of a layer set out from, `[T, B, P]`.
+
+    Args:
+        y: the layer's output, `[T, B, P]`.
+        h: of the initial state, `[B, P]`.
+        reset_h: of what a row begins anew from, `[B, P]`; zero if None.
+        begins: `bool[T, B]`, or None.
+        valid: `bool[T, B]`, or None.
+        reverse: whether the layer ran from step T-1 down to 0.
+    """
     h = h.astype(y.dtype)
     if reverse and valid is not None:  # Going backwards, padding comes first, and its output is not the state.
         y = jnp.where(valid[:, :, None], y, h)
     h = jnp.concatenate([y[1:], h[None]] if reverse else [h[None], y[:-1]])
-    return h if begins is None else jnp.where(begins[:, :, None], 0, h)
+    if begins is None:
+        return h
+    return jnp.where(begins[:, :, None], 0 if reset_h is None else reset_h.astype(y.dtype), h)
+
+
+def where_state(mask: jax.Array, there: LSTMState | None, elsewhere: LSTMState) -> LSTMState:
+    """`there`, zero if None, under the mask, and `elsewhere` outside it; the mask's shape serves h and c alike."""
+    chosen = (0, 0) if there is None else there
+    return LSTMState(*(jnp.where(mask, a, b) for a, b in zip(chosen, elsewhere, strict=True)))
 
 
 def dropout_mask(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
-    """X `[T, B, D*P]` with a share `rate` of its elements zeroed and the others scaled by `1/(1-rate)`."""
+    """`x` `[T, B, D*P]` with a share `rate` of its elements zeroed and the others scaled by `1/(1-rate)`."""
     if rate == 1.0:
         return jnp.zeros_like(x)
     return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0)
@@ -77,6 +103,7 @@ def stack(
     params: LSTMParams,
     x: jax.Array,
     state: LSTMState,
+    reset_state: LSTMState | None = None,
     *,
     lengths: jax.Array | None = None,
     resets: jax.Array | None = None,
@@ -84,28 +111,52 @@ def stack(
     dropout_key: jax.Array | None = None,
 ) -> tuple[jax.Array, LSTMState]:
     """Fold x `[T, B, I]` through all layers and directions; see `jaxlstm.lstm`. Returns `[T, B, D*P]` and the state."""
+    empty = None
     if lengths is not None:
         valid = valid_steps(lengths, x.shape[0])
         # Before the recurrence, not in it: a NaN that is masked only inside would still reach the gradients as 0 * NaN.
         x = jnp.where(valid[:, :, None], x, 0)
         resets = None if resets is None else resets & valid
+        empty = lengths <= 0
 
     final_states = []
-    for directions in params:
-        if final_states and dropout > 0 and dropout_key is not None:
+    for number, directions in enumerate(params):
+        if number > 0 and dropout > 0 and dropout_key is not None:
             dropout_key, layer_key = jax.random.split(dropout_key)
             x = dropout_mask(x, dropout, layer_key)
         outputs = []
         for reverse, cell in enumerate(directions):
             k = len(final_states)
-            begins, cleared = (None, None) if resets is None else _travel(resets, bool(reverse))
-            y, final = layer(
-                cell, x, LSTMState(state.h[k], state.c[k]), lengths=lengths, begins=begins, reverse=bool(reverse)
-            )
-            if cleared is not None:
-                final = LSTMState(*(jnp.where(cleared[:, None], 0, s) for s in final))
+            start, anew = (None if s is None else LSTMState(s.h[k], s.c[k]) for s in (state, reset_state))
+            assert start is not None
+            with jax.named_scope("lstm" + suffix(number, reverse)):
+                y, final = _direction(layer, cell, x, start, anew, lengths, resets, empty, reverse=bool(reverse))
             outputs.append(y)
             final_states.append(final)
         x = jnp.concatenate(outputs, axis=-1)
     h, c = zip(*final_states, strict=True)
     return x, LSTMState(jnp.stack(h), jnp.stack(c))
+
+
+def _direction(
+    layer: Layer,
+    params: LSTMCellParams,
+    x: jax.Array,
+    state: LSTMState,
+    reset_state: LSTMState | None,
+    lengths: jax.Array | None,
+    resets: jax.Array | None,
+    empty: jax.Array | None,
+    *,
+    reverse: bool,
+) -> tuple[jax.Array, LSTMState]:
+    """One direction of one layer, which knows of resets only where to begin anew; `empty` `bool[B]` has no step."""
+    begins, cleared = (None, None) if resets is None else _travel(resets, reverse)
+    # A row without a step hands its state on past the layer: inside, even a NaN of it would meet the others' weights.
+    start = state if empty is None else where_state(empty[:, None], None, state)
+    y, final = layer(params, x, start, reset_state, lengths=lengths, begins=begins, reverse=reverse)
+    if empty is not None:
+        final = where_state(empty[:, None], state, final)
+    if cleared is not None:
+        final = where_state(cleared[:, None], reset_state, final)
+    return y, final

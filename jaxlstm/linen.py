@@ -1,5 +1,7 @@
 """Flax Linen modules: they hold parameters under PyTorch's names and call `jaxlstm.lstm`.
 
+States are `(h, c)`, as PyTorch's, where Flax's own cells carry `(c, h)`.
+
 >>> from jaxlstm.linen import LSTM, LSTMCell
 """
 
@@ -9,18 +11,25 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from jaxlstm import _flax
-from jaxlstm._init import cell_shapes
+from jaxlstm._init import cell_shapes, initializer
 from jaxlstm._types import LSTMState
 
+__all__ = ["LSTM", "LSTMCell"]
 
-class LSTM(nn.Module):
+
+class LSTM(_flax.NotFlaxsCell, nn.Module):
     """`torch.nn.LSTM` as a Linen module: `apply(variables, x, state=None, ...) -> (output, LSTMState)`.
 
     Its parameters are flat leaves under PyTorch's names (`weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`,
     `weight_hr_l0`, then `_l0_reverse`, `_l1`, ...), so a `state_dict` and `variables["params"]` have the same keys
-    and shapes.
+    and shapes. `jaxlstm.from_named_parameters(variables["params"])` makes `LSTMParams` of them, under `jit` too.
+
+    A state is `(h, c)`, where Flax's carry is `(c, h)`. In `nn.Sequential` put `lambda output, state: output` behind
+    it. Under `nn.vmap` and `nn.scan` Flax drops a call's keyword arguments, with a warning, and under `nn.remat` and
+    `nn.jit` it traces them: there `deterministic` belongs here, as in `nn.Dropout`.
 
     Attributes:
         input_size: I.
@@ -36,8 +45,15 @@ class LSTM(nn.Module):
         param_dtype: dtype of the parameters.
         implementation: None for the best on the platform compiled for, or a name, as in `jaxlstm.lstm`.
         weight_init: initializer `(key, shape, dtype)` of each weight, partitioned ones (`nn.with_partitioning`) too;
-            None for PyTorch's U(-1/sqrt(H), 1/sqrt(H)).
-        bias_init: the same for each bias.
+            None for PyTorch's U(-1/sqrt(H), 1/sqrt(H)). It gets `[4H, I]`, of which a plain `lecun_normal()` or
+            `orthogonal()` mistakes the axes: `jaxlstm.initializers.per_gate(lecun_normal())`.
+        bias_init: the same for both biases, which are added, so that `constant(1)` counts twice:
+            `jaxlstm.initializers.forget_bias(1.0)`.
+        weight_hh_init: the same for W_hh alone; None for `weight_init`.
+        bias_hh_init: the same for b_hh alone; None for `bias_init`.
+        checkpoint_every: k to keep only every k-th state for the backward pass, as in `jaxlstm.lstm`.
+        unroll: steps that one iteration of the loop takes; None leaves it to the implementation.
+        deterministic: False to drop, True not to; None leaves it to the call.
 
     Raises:
         ValueError: when built, a size or rate out of range.
@@ -72,9 +88,14 @@ class LSTM(nn.Module):
     implementation: str | None = None
     weight_init: Any = None
     bias_init: Any = None
+    weight_hh_init: Any = None
+    bias_hh_init: Any = None
+    checkpoint_every: int | None = None
+    unroll: int | None = None
+    deterministic: bool | None = None
 
     def __post_init__(self) -> None:
-        _flax.check_lstm(self, self.param_dtype)
+        _flax.check_lstm(self)
         # init, apply and bind build the module again, as a clone that is told its parent; the user leaves it out.
         if self.parent is self.__dataclass_fields__["parent"].default:
             _flax.warn_of_idle_dropout(self, stacklevel=5)
@@ -88,7 +109,8 @@ class LSTM(nn.Module):
         *,
         lengths: jax.typing.ArrayLike | Sequence[int] | None = None,
         resets: jax.typing.ArrayLike | None = None,
-        deterministic: bool = True,
+        reset_state: _flax.State = None,
+        deterministic: bool | None = None,
     ) -> tuple[jax.Array, LSTMState]:
         """Run the stack over a sequence.
 
@@ -97,23 +119,50 @@ class LSTM(nn.Module):
             state: initial `(h, c)`, h `[L*D, B, P]`, c `[L*D, B, H]` (without B unbatched); zeros if None.
             lengths: `int[B]`, each row's count of valid steps.
             resets: `bool[T, B]` (`[B, T]` with `batch_first`), True where a new sequence begins.
-            deterministic: False to drop: then `rngs={"dropout": key}` is needed if `dropout` acts anywhere.
+            reset_state: `(h, c)` that a row begins anew from at a reset, with or without B; zeros if None.
+            deterministic: False to drop: then `rngs={"dropout": key}` is needed if `dropout` acts anywhere. None for
+                the attribute, and True if that is None too.
 
         Returns:
-            `(output, state)`, output `[T, B, D*P]` (axes as x's).
+            `(output, state)`, output `[T, B, D*P]` (axes as x's); the state a plain tuple if a plain tuple came in.
 
         Raises:
             ValueError, TypeError, NotImplementedError: as `jaxlstm.lstm` does.
+            ValueError: `deterministic` given here and as an attribute; a state that `nn.Sequential` unpacked from the
+                layer before.
         """
         leaves = _declare(self, _flax.shapes(self))
-        dropout_key = self.make_rng("dropout") if _flax.drops(self) and not deterministic else None
-        return _flax.run(self, leaves, x, state, lengths=lengths, resets=resets, dropout_key=dropout_key)
+        dropout_key = self.make_rng("dropout") if _drops(self, deterministic) else None
+        return _flax.run(
+            self, leaves, x, state, lengths=lengths, resets=resets, reset_state=reset_state, dropout_key=dropout_key
+        )
+
+    @nn.nowrap
+    def zero_state(self, batch_size: int | None = None) -> LSTMState:
+        """The zeros that a sequence starts from, in the dtype of the results if x is no wider than the parameters.
+
+        Args:
+            batch_size: B, or None for an unbatched x.
+
+        Returns:
+            `LSTMState`, h `[L*D, B, P]`, c `[L*D, B, H]` (without B for None).
+
+        Raises:
+            ValueError, TypeError: a size that is none.
+
+        >>> import jaxlstm
+        >>> jaxlstm.LSTM(3, 5, num_layers=2, proj_size=2).zero_state(batch_size=4).h.shape
+        (2, 4, 2)
+        """
+        return _flax.zero_state(self, batch_size)
 
 
-class LSTMCell(nn.Module):
+class LSTMCell(_flax.NotFlaxsCell, nn.Module):
     """`torch.nn.LSTMCell` as a Linen module: `apply(variables, x, state=None) -> LSTMState`, unpacking as `h, c`.
 
     Its parameters are flat leaves under PyTorch's names: `weight_ih`, `weight_hh`, `bias_ih`, `bias_hh`.
+    It is no cell for Flax's `nn.RNN`, whose cells are called `cell(carry, x)` with a carry `(c, h)`: over time runs
+    `LSTM`.
 
     Attributes:
         input_size: I.
@@ -122,9 +171,10 @@ class LSTMCell(nn.Module):
         dtype: what x and parameters are cast to before the step, and so the dtype of the result; None for the common
             dtype of x and parameters.
         param_dtype: dtype of the parameters.
-        weight_init: initializer `(key, shape, dtype)` of each weight, partitioned ones too; None for PyTorch's
-            U(-1/sqrt(H), 1/sqrt(H)).
-        bias_init: the same for each bias.
+        weight_init: as `LSTM`'s, and so the next three.
+        bias_init: of both biases.
+        weight_hh_init: of W_hh alone.
+        bias_hh_init: of b_hh alone.
 
     Raises:
         ValueError: when built, a size out of range.
@@ -149,9 +199,11 @@ class LSTMCell(nn.Module):
     param_dtype: Any = jnp.float32
     weight_init: Any = None
     bias_init: Any = None
+    weight_hh_init: Any = None
+    bias_hh_init: Any = None
 
     def __post_init__(self) -> None:
-        _flax.check_cell(self, self.param_dtype)
+        _flax.check_cell(self)
         super().__post_init__()
 
     @nn.compact
@@ -163,7 +215,7 @@ class LSTMCell(nn.Module):
             state: `(h, c)`, each `[B, H]` (without B unbatched); zeros if None.
 
         Returns:
-            The new `LSTMState`.
+            The new state: a plain tuple if a plain tuple came in, else an `LSTMState`.
 
         Raises:
             ValueError, TypeError: as `jaxlstm.lstm_cell` does.
@@ -171,15 +223,45 @@ class LSTMCell(nn.Module):
         leaves = _declare(self, cell_shapes(self.input_size, self.hidden_size, bias=self.bias))
         return _flax.run_cell(self, leaves, x, state)
 
+    @nn.nowrap
+    def zero_state(self, batch_size: int | None = None) -> LSTMState:
+        """The zeros that a sequence starts from, in the dtype of the results if x is no wider than the parameters.
 
-def _declare(module: LSTM | LSTMCell, shapes: dict[str, tuple[int, ...]]) -> dict[str, jax.Array]:
+        Args:
+            batch_size: B, or None for an unbatched x.
+
+        Returns:
+            `LSTMState`, h and c `[B, H]` (`[H]` for None).
+
+        Raises:
+            ValueError, TypeError: a size that is none.
+
+        >>> import jaxlstm
+        >>> jaxlstm.LSTMCell(3, 5).zero_state(batch_size=4).c.shape
+        (4, 5)
+        """
+        return _flax.zero_cell_state(self, batch_size)
+
+
+def _declare(module: LSTM | LSTMCell, shapes: dict[str, tuple]) -> dict[str, jax.Array]:
     """The module's parameters by name, drawn if it is being initialized."""
+    starts = (module.weight_init, module.bias_init, module.weight_hh_init, module.bias_hh_init)
     return {
-        name: module.param(
-            name,
-            _flax.initializer(name, module.hidden_size, module.weight_init, module.bias_init),
-            shape,
-            module.param_dtype,
-        )
+        name: module.param(name, initializer(name, module.hidden_size, *starts), shape, module.param_dtype)
         for name, shape in shapes.items()
     }
+
+
+def _drops(module: LSTM, deterministic: bool | None) -> bool:
+    """Whether a call drops: the constructor or the call says so, by default neither."""
+    if module.deterministic is None and deterministic is None:
+        return False
+    deterministic = nn.merge_param("deterministic", module.deterministic, deterministic)
+    if not _flax.drops(module):
+        return False
+    if isinstance(deterministic, Tracer):
+        raise TypeError(
+            "deterministic: expected True or False, got a traced value. nn.remat and nn.jit trace what a call is "
+            "given: tell the constructor, LSTM(..., deterministic=...)."
+        )
+    return not deterministic

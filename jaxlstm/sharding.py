@@ -141,7 +141,7 @@ def shardings(mesh: Mesh | AbstractMesh, specs: Any, arrays: Any) -> Any:
     """The `NamedSharding` of each array, for `jax.jit` and `jax.device_put`, once it is known to fit.
 
     Args:
-        mesh: of axes of type `AxisType.Auto`, which is not `jax.make_mesh`'s default.
+        mesh: of axes of any type; `jax.make_mesh` makes `Explicit` ones.
         specs: `PartitionSpec`s in the tree of `arrays`; one may stand for a whole subtree.
         arrays: any pytree of what is to be placed. Arrays, or shapes from `jax.eval_shape`.
 
@@ -158,12 +158,6 @@ def shardings(mesh: Mesh | AbstractMesh, specs: Any, arrays: Any) -> Any:
     >>> jax.device_put(x, sharding.shardings(mesh, sharding.input_spec(), x)).sharding.spec
     P(None, 'batch')
     """
-    if any(kind is not AxisType.Auto for kind in mesh.axis_types):
-        raise ValueError(
-            f"mesh: expected axes of type Auto, which XLA partitions over, got {mesh.axis_types}. Make it with "
-            "jax.make_mesh(sizes, names, axis_types=(jax.sharding.AxisType.Auto,) * len(names))."
-        )
-
     def place(path, array, spec) -> NamedSharding:
         sharding = NamedSharding(mesh, spec)
         _check(path, array, sharding)

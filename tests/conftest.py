@@ -1,5 +1,5 @@
-"""Strictness for every test: warnings are errors (pyproject.toml), and so is an implicit rank promotion."""
+"""Strictness for every test: warnings are errors (pyproject.toml), and so is an implicit promotion of rank or dtype."""
 
-import jax
+from strict import strictly
 
-jax.config.update("jax_numpy_rank_promotion", "raise")
+strictly()

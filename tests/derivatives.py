@@ -11,14 +11,15 @@ from jaxlstm import _cell, _stack
 T, B, I, H, P = 5, 3, 3, 4, 2  # noqa: E741
 
 
-def plain_layer(params, x, state, *, lengths, begins, reverse):
+def plain_layer(params, x, state, reset_state, *, lengths, begins, reverse):
     """The cell under `lax.scan` with nothing else: what the derivative rule must equal."""
     valid = jnp.ones(x.shape[:2], bool) if lengths is None else _stack.valid_steps(lengths, x.shape[0])
     begins = jnp.zeros(x.shape[:2], bool) if begins is None else begins
+    anew = (0, 0) if reset_state is None else reset_state
 
     def body(state, inputs):
         x, begin, valid = (a[:, None] if a.ndim == 1 else a for a in inputs)
-        start = jaxlstm.LSTMState(*(jnp.where(begin, 0, s) for s in state))
+        start = jaxlstm.LSTMState(*(jnp.where(begin, a, s) for a, s in zip(anew, state, strict=True)))
         after = _cell.step(params, start, x)
         after = jaxlstm.LSTMState(*(jnp.where(valid, new, old) for new, old in zip(after, state, strict=True)))
         return after, jnp.where(valid, after.h, 0)
@@ -51,7 +52,7 @@ def dot(tree, other):
 
 def loss_of(function):
     """A scalar in which every element of every result has its own weight, and a curvature of its own."""
-    weigh = lambda a: jnp.sum(jnp.sin(a) * (1 + jnp.arange(a.size).reshape(a.shape)))  # noqa: E731
+    weigh = lambda a: jnp.sum(jnp.sin(a) * (1 + jnp.arange(a.size, dtype=a.dtype).reshape(a.shape)))  # noqa: E731
     return lambda *args: sum(map(weigh, jax.tree.leaves(function(*args))))
 
 

@@ -63,7 +63,7 @@ def reference_bwd(input_size, hidden_size, num_layers, dropout, bidirectional, p
     x, h_0, c_0, w, seq_lengths, _, reserve = residuals
     sizes = (input_size, hidden_size, num_layers, dropout, bidirectional)
     (y, *_), pull = jax.vjp(lambda x, h_0, c_0, w: reference_run(x, h_0, c_0, w, seq_lengths, *sizes), x, h_0, c_0, w)
-    padding = jnp.arange(y.shape[1])[None, :, None] >= seq_lengths[:, None, None]
+    padding = jnp.arange(y.shape[1], dtype=jnp.int32)[None, :, None] >= seq_lengths[:, None, None]
     fine = (seq_lengths >= 1).all() & (reserve == x.ravel()).all() & jnp.where(padding, gradients[0] == 0, True).all()
     d_x, *d_rest = poisoned(fine, pull(gradients))
     return jnp.where(padding, jnp.nan, d_x), *d_rest, jnp.zeros_like(seq_lengths)

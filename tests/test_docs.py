@@ -10,7 +10,7 @@ from types import ModuleType
 from sphinx.util.inventory import InventoryFile
 
 FOLDER = Path(__file__).parents[1] / "notebooks" / "api"
-MODULES = ["jaxlstm", "jaxlstm.interop", "jaxlstm.linen", "jaxlstm.nnx", "jaxlstm.sharding"]
+MODULES = ["jaxlstm", "jaxlstm.initializers", "jaxlstm.interop", "jaxlstm.linen", "jaxlstm.nnx", "jaxlstm.sharding"]
 
 
 def built(out: Path) -> set[str]:

@@ -1,8 +1,9 @@
-"""Every implementation gives the same values and derivatives, and each runs where it can or says why it can't."""
+"""Every implementation gives the same values and derivatives, and each runs where it can or says why it can't.
+
+All run through `jaxlstm.lstm` and the table's own dispatch; Pallas's kernels by its interpreter, as kernels of the CPU.
+"""
 
 import functools
-import types
-from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -10,78 +11,71 @@ import numpy as np
 import pytest
 from derivatives import everything, loss_of, plain_layer, problem
 from jax import export
+from table import interpreted, recording, table_of
 
 import jaxlstm
-from jaxlstm import _stack
-from jaxlstm.implementations import KERNELS, LAYERS, _kernel, pallas, xla
-from jaxlstm.implementations._platform import zeros_like
+from jaxlstm import _stack, implementations
+from jaxlstm.implementations import KERNELS
 
-INTERPRETED = types.SimpleNamespace(
-    why_not=pallas.why_not,
-    forward=functools.partial(pallas.forward, interpret=True),
-    backward=functools.partial(pallas.backward, interpret=True),
-)
+NAMES = [entry.name for entry in KERNELS]
+ON_CPU = {"xla": "xla", "pallas": "pallas", "None": None}
 
 
-def interpreted(params, x, state, *, lengths, begins, reverse):
-    """`pallas`, run by Pallas's interpreter in place of a TPU."""
-    run = _kernel.Run(cast(_kernel.Kernel, INTERPRETED), "cpu", zeros_like, xla.layer, reverse)
-    return _kernel.layer(run, _kernel.Operands(params, x, state), _kernel.Masks(lengths, begins))
-
-
-IMPLEMENTATIONS = {"xla": xla.layer, "pallas": interpreted}
-
-
-def test_none_is_left_out():
-    assert set(LAYERS) == {None, *IMPLEMENTATIONS, "cudnn"}  # tests/test_cudnn.py runs what of cuDNN a CPU can.
-
-
-@pytest.mark.parametrize("name", IMPLEMENTATIONS)
-@pytest.mark.parametrize("options", [{"bias": False}, {"bidirectional": True, "ragged": True, "resets": True}])
-def test_value_and_gradient_are_those_of_the_plain_scan_in_float64(name, options):
-    def value_and_gradient(layer, args, kwargs):
-        run = functools.partial(_stack.stack, layer, **kwargs)
-        return jax.jit(lambda args: (run(*args), jax.grad(loss_of(run), argnums=(0, 1, 2))(*args)))(args)
-
-    with jax.enable_x64(True):
-        args, _, kwargs = problem(**options)
-        wanted = value_and_gradient(plain_layer, args, kwargs)
-    got = value_and_gradient(IMPLEMENTATIONS[name], in_float32(args), kwargs)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), got, wanted)
-
-
-def test_kernels_have_all_other_derivatives():
-    with jax.enable_x64(True):
-        args, direction, _ = problem(num_layers=1)
-        wanted = everything(functools.partial(_stack.stack, plain_layer), args, direction)
-    got = everything(functools.partial(_stack.stack, interpreted), *in_float32((args, direction)))
-    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * max(1, np.abs(b).max()))
+@pytest.fixture(params=ON_CPU)
+def lstm(request):
+    """`jaxlstm.lstm` by one implementation; None finds Pallas's kernels proven for the CPU."""
+    with table_of(interpreted("cpu")):
+        yield functools.partial(jaxlstm.lstm, implementation=ON_CPU[request.param])
 
 
 def in_float32(tree):
     return jax.tree.map(lambda a: a.astype(jnp.float32), tree)
 
 
-@pytest.mark.parametrize("name", IMPLEMENTATIONS)
-def test_maps_over_parameters_and_inputs(name):
+def assert_close(got, wanted):
+    """Within a rounding of float32, of the largest value of each array."""
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * max(1, np.abs(b).max()))
+
+
+def test_none_is_left_out():
+    assert set(NAMES) == set(ON_CPU) - {"xla", "None"} | {"cudnn"}  # tests/test_cudnn.py runs what of it a CPU can.
+
+
+@pytest.mark.parametrize("options", [{"bias": False}, {"bidirectional": True, "ragged": True, "resets": True}])
+def test_value_and_gradient_are_those_of_the_plain_scan_in_float64(lstm, options):
+    def value_and_gradient(run, args):
+        return jax.jit(lambda args: (run(*args), jax.grad(loss_of(run), argnums=(0, 1, 2))(*args)))(args)
+
+    with jax.enable_x64(True):
+        args, _, kwargs = problem(**options)
+        wanted = value_and_gradient(functools.partial(_stack.stack, plain_layer, **kwargs), args)
+    assert_close(value_and_gradient(functools.partial(lstm, **kwargs), in_float32(args)), wanted)
+
+
+def test_all_other_derivatives(lstm):
+    options = {"num_layers": 1, "ragged": True, "resets": True}
+    with jax.enable_x64(True):
+        args, direction, kwargs = problem(**options)
+        wanted = everything(functools.partial(_stack.stack, plain_layer, **kwargs), args, direction)
+    assert_close(everything(functools.partial(lstm, **kwargs), *in_float32((args, direction))), wanted)
+
+
+@pytest.mark.parametrize("mapped", [(0, None, 0), (None, 0, None), (0, 0, 0)])
+def test_maps_over_parameters_and_inputs(lstm, mapped):
     with jax.enable_x64(True):
         args, _, kwargs = problem(num_layers=1, ragged=True)
     args = in_float32(args)
     many = jax.tree.map(lambda a: jnp.stack([a, -a, 2 * a]), args)
-
-    def gradient(params, x, state):
-        loss = lambda *args: sum(map(jnp.sum, jax.tree.leaves(_stack.stack(IMPLEMENTATIONS[name], *args, **kwargs))))  # noqa: E731
-        return jax.grad(loss, argnums=(0, 1, 2))(params, x, state)
-
-    got = jax.jit(jax.vmap(gradient, in_axes=(0, None, 0)))(many[0], args[1], many[2])
+    gradient = jax.grad(loss_of(functools.partial(lstm, **kwargs)), argnums=(0, 1, 2))
+    chosen = [one if axis is None else all_ for one, all_, axis in zip(args, many, mapped, strict=True)]
+    got = jax.jit(jax.vmap(gradient, in_axes=mapped))(*chosen)
+    one = jax.jit(gradient)
     for k in range(3):
-        one = jax.tree.map(lambda a, k=k: a[k], (many[0], many[2]))
-        jax.tree.map(
-            functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5),
-            jax.tree.map(lambda a, k=k: a[k], got),
-            jax.jit(gradient)(one[0], args[1], one[1]),
-        )
+        given = [
+            a if axis is None else jax.tree.map(lambda a, k=k: a[k], a) for a, axis in zip(chosen, mapped, strict=True)
+        ]
+        assert_close(jax.tree.map(lambda a, k=k: a[k], got), one(*given))
 
 
 PARAMS = jaxlstm.init_lstm(jax.random.key(0), 24, 40)
@@ -96,22 +90,66 @@ def value_and_gradient(implementation):
     return jax.value_and_grad(loss, argnums=(0, 1))
 
 
+def test_only_gradients_keep_anything():
+    """A kernel that runs forward alone is not told to keep anything, and is told once where its gradient is asked for."""
+    for differentiated in (False, True):
+        entry, calls = recording(interpreted("cpu"))
+        with table_of(entry):
+            run = functools.partial(jaxlstm.lstm, implementation=None)
+            function = value_and_gradient(None) if differentiated else run
+            jax.jit(function).lower(PARAMS, X)
+        assert ("backward" in calls) == differentiated
+        assert set(calls) - {"backward"} == {"forward, kept" if differentiated else "forward"}
+
+
+def test_kernels_not_proven_cost_nothing_and_are_not_chosen():
+    entry, calls = recording(interpreted("cpu", proven=False))
+    with table_of(entry):
+        texts = [jax.jit(value_and_gradient(name)).lower(PARAMS, X).as_text() for name in (None, "xla")]
+        assert texts[0] == texts[1]
+        assert not calls
+        explained = jaxlstm.explain(PARAMS, X)["cpu"]
+        assert explained == ("xla", {"pallas": "not proven on hardware yet; name it to use it"})
+        assert_close(value_and_gradient("pallas")(PARAMS, X), value_and_gradient("xla")(PARAMS, X))
+    assert calls
+
+
 def test_one_program_holds_the_best_for_each_platform():
-    exported = export.export(jax.jit(value_and_gradient(None)), platforms=["cpu", "cuda", "tpu"])(PARAMS, X)
-    assert exported.mlir_module().count("tpu_custom_call") == 2  # Forward and backward.
-    again = export.deserialize(exported.serialize())
-    wanted = value_and_gradient("xla")(PARAMS, X)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), again.call(PARAMS, X), wanted)
+    """As once the TPU kernels are proven; and a kernel that no file can hold gives way to xla in an exported program."""
+    local, calls = recording(interpreted("cpu", "local")._replace(exports=False))
+    tpu = next(entry for entry in KERNELS if entry.name == "pallas")._replace(proven=True)
+    with table_of(local, tpu):
+        program = jax.jit(value_and_gradient(None))
+        exported = export.export(program, platforms=["cpu", "cuda", "tpu"])(PARAMS, X)
+        assert exported.mlir_module().count("tpu_custom_call") == 2  # Forward and backward.
+        assert "backward" not in calls
+        again = export.deserialize(exported.serialize())
+        wanted = value_and_gradient("xla")(PARAMS, X)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), again.call(PARAMS, X), wanted)
+        assert_close(program(PARAMS, X), wanted)
+        assert "backward" in calls
 
 
-@pytest.mark.parametrize("platform", ["cpu", "tpu"])
-def test_none_decides_by_the_platform_compiled_for(platform):
-    text = export.export(jax.jit(value_and_gradient(None)), platforms=[platform])(PARAMS, X).mlir_module()
-    assert ("tpu_custom_call" in text) == (platform == "tpu")
+def test_the_first_kernel_of_a_platform_that_can_serve_is_chosen():
+    first, second = (recording(interpreted("cpu", name)) for name in ("first", "second"))
+    unable = interpreted("cpu", "unable")
+    with table_of(unable._replace(kernel=recording(unable, why_not="it is in bed")[0].kernel), first[0], second[0]):
+        jaxlstm.lstm(PARAMS, X)
+        explained = jaxlstm.explain(PARAMS, X)
+    assert first[1]
+    assert not second[1]
+    assert explained["cpu"].implementation == "first"
+    assert explained["cpu"].reasons == {
+        "unable": "it is in bed",
+        "second": '"first" comes first',
+        "xla": '"first" comes first',
+    }
+    assert explained["tpu"] == ("xla", {name: "it runs on cpu only" for name in ("unable", "first", "second")})
+    assert repr(explained).splitlines()[1].split()[:3] == ["cpu", "first", "unable"]
 
 
 @pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_named_kernel_says_why_it_cannot_serve_here(name, transform):
     reason = rf'implementation="{name}": .*(TPU|NVIDIA GPU).* Use "xla" or None\.'
     with pytest.raises(NotImplementedError, match=reason):
@@ -120,17 +158,21 @@ def test_a_named_kernel_says_why_it_cannot_serve_here(name, transform):
         transform(lambda: value_and_gradient(name)(PARAMS, X)[1])()
 
 
+RESETS = jnp.zeros((6, 8), bool)
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
         ({"checkpoint_every": 2}, "checkpoint_every must be None"),
         ({"unroll": 2}, "unroll must be None"),
+        ({"resets": RESETS, "reset_state": jaxlstm.zero_state(PARAMS)}, "resets must be None|reset_state must be None"),
         ({"params": jaxlstm.init_lstm(jax.random.key(0), 24, 40, proj_size=8)}, "projection"),
         ({"x": X[:, :0]}, "B = 0|at least one row"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_named_kernel_says_which_option_it_lacks(name, options, reason):
     arguments = {"params": PARAMS, "x": X} | options
     with pytest.raises(NotImplementedError, match=rf'^implementation="{name}": .*({reason})'):
@@ -141,14 +183,16 @@ def test_a_named_kernel_says_which_option_it_lacks(name, options, reason):
 
 def test_only_the_first_gradient_of_cudnn():
     """As on a GPU: `implementation="cudnn"` has no reference to take other derivatives from."""
-    reference = KERNELS["cudnn"].reference
-    run = _kernel.Run(cast(_kernel.Kernel, INTERPRETED), "cpu", zeros_like, reference, False)
+    with table_of(interpreted("cpu", "cudnn")):
+        loss = lambda x: jnp.sum(jaxlstm.lstm(PARAMS, x, implementation="cudnn")[0] ** 2)  # noqa: E731
+        jax.grad(loss)(X)
+        for derivative in (lambda: jax.jvp(loss, (X,), (X,)), lambda: jax.hessian(loss)(X)):
+            with pytest.raises(NotImplementedError, match=r'^implementation="cudnn": .* Use "xla" or None\.'):
+                derivative()
 
-    def layer(x):
-        state = jaxlstm.LSTMState(jnp.zeros((8, 40)), jnp.zeros((8, 40)))
-        return jnp.sum(_kernel.layer(run, _kernel.Operands(PARAMS[0][0], x, state), _kernel.Masks(None, None))[0] ** 2)
 
-    jax.grad(layer)(X)
-    for derivative in (lambda: jax.jvp(layer, (X,), (X,)), lambda: jax.hessian(layer)(X)):
-        with pytest.raises(NotImplementedError, match=r'^implementation="cudnn": .* Use "xla" or None\.'):
-            derivative()
+@pytest.mark.parametrize("name", ["cuda", ["xla"], 3])
+def test_only_names_of_the_table(name):
+    known = ", ".join(f'"{known}"' for known in ("xla", *(entry.name for entry in implementations.KERNELS)))
+    with pytest.raises((TypeError, ValueError), match=rf"^implementation: expected None or one of {known}, got"):
+        jaxlstm.lstm(PARAMS, X, implementation=name)

@@ -1,66 +1,19 @@
 """The Linen and the NNX modules, by one body: they hold parameters under PyTorch's names and call lstm()."""
 
 import warnings
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import modules
 import numpy as np
 import pytest
 from flax import nnx
-from jax.sharding import PartitionSpec
+from modules import IN, B, H, T, assert_same, both, linen, rand
 
 import jaxlstm
 from jaxlstm._names import flatten
 from jaxlstm.interop import from_torch
-
-IN, H, T, B = 3, 5, 6, 4
-
-
-class Built(NamedTuple):
-    """A module with its parameters: leaves by name, and how to call it, in training mode and not."""
-
-    leaves: dict[str, Any]
-    call: Callable
-    train: Callable
-
-
-def linen(kind: str, *args, **options) -> Built:
-    module = getattr(jaxlstm.linen, kind)(*args, **options)
-    variables = module.init(jax.random.key(0), jnp.zeros((1, 1, args[0]) if kind == "LSTM" else (1, args[0])))
-
-    def train(x, key):
-        return module.apply(variables, x, deterministic=False, rngs={"dropout": key})
-
-    return Built(variables["params"], lambda *a, **k: module.apply(variables, *a, **k), train)
-
-
-def of_nnx(kind: str, *args, **options) -> Built:
-    module = getattr(jaxlstm.nnx, kind)(*args, **options, rngs=nnx.Rngs(0, dropout=1))
-    leaves = {name: param[...] for name, param in nnx.state(module, nnx.Param).items()}
-    module.eval()
-
-    def train(x, key):
-        module.train()
-        nnx.reseed(module, dropout=key)
-        result = module(x)
-        module.eval()
-        return result
-
-    return Built(leaves, module, train)
-
-
-both = pytest.mark.parametrize("build", [linen, of_nnx])
-
-
-def rand(*shape):
-    return jax.random.normal(jax.random.key(sum(shape)), shape)
-
-
-def assert_same(got, expected):
-    jax.tree.map(np.testing.assert_array_equal, got, expected)
 
 
 @both
@@ -70,7 +23,7 @@ def assert_same(got, expected):
 @pytest.mark.parametrize("bias", [True, False])
 def test_calls_lstm_on_its_leaves(build, num_layers, bidirectional, proj_size, bias):
     options = {"num_layers": num_layers, "bidirectional": bidirectional, "proj_size": proj_size, "bias": bias}
-    leaves, call, _ = build("LSTM", IN, H, batch_first=True, **options)
+    leaves, call, *_ = build("LSTM", IN, H, batch_first=True, **options)
 
     expected = flatten(jaxlstm.init_lstm(jax.random.key(0), IN, H, **options))
     assert jax.tree.map(jnp.shape, dict(leaves)) == {name: leaf.shape for name, leaf in expected.items()}
@@ -86,7 +39,7 @@ def test_calls_lstm_on_its_leaves(build, num_layers, bidirectional, proj_size, b
 @pytest.mark.parametrize("batch", [(B,), ()], ids=["batched", "unbatched"])
 @pytest.mark.parametrize("bias", [True, False])
 def test_cell_calls_lstm_cell_on_its_leaves(build, batch, bias):
-    leaves, call, _ = build("LSTMCell", IN, H, bias)
+    leaves, call, *_ = build("LSTMCell", IN, H, bias)
     params = from_torch(leaves)
     assert isinstance(params, jaxlstm.LSTMCellParams)
     x, state = rand(*batch, IN), (rand(*batch, H), rand(*batch, H) + 1)
@@ -94,13 +47,12 @@ def test_cell_calls_lstm_cell_on_its_leaves(build, batch, bias):
     h, c = call(x, state)
     assert_same((h, c), tuple(jaxlstm.lstm_cell(params, state, x)[0]))
     zeros = jnp.zeros((*batch, H))
-    assert_same(call(x), call(x, (zeros, zeros)))
-    assert isinstance(call(x), jaxlstm.LSTMState)
+    assert_same(call(x), call(x, jaxlstm.LSTMState(zeros, zeros)))
 
 
 @both
 def test_cells_of_two_sizes_stacked_by_hand(build):
-    (leaves_0, cell_0, _), (leaves_1, cell_1, _) = build("LSTMCell", 100, 30), build("LSTMCell", 30, 20)
+    (leaves_0, cell_0, *_), (leaves_1, cell_1, *_) = build("LSTMCell", 100, 30), build("LSTMCell", 30, 20)
     xs = rand(T, 3, 100)
     (h0, c0), (h1, c1) = (jnp.zeros((3, 30)),) * 2, (jnp.zeros((3, 20)),) * 2
     for x in xs:
@@ -115,7 +67,7 @@ def test_cells_of_two_sizes_stacked_by_hand(build):
 
 @both
 def test_state_carries_over(build):
-    _, call, _ = build("LSTM", IN, H)
+    _, call, *_ = build("LSTM", IN, H)
     x = rand(T, B, IN)
     whole, last = call(x)
     first, state = call(x[:2])
@@ -127,7 +79,7 @@ def test_state_carries_over(build):
 @both
 @pytest.mark.parametrize("kind", ["LSTM", "LSTMCell"])
 def test_starts_as_pytorch_does(build, kind):
-    leaves, _, _ = build(kind, 40, 64)
+    leaves, *_ = build(kind, 40, 64)
     bound = 1 / 8
     flat = np.concatenate([np.ravel(leaf) for leaf in leaves.values()])
     assert np.abs(flat).max() <= bound
@@ -142,7 +94,7 @@ def test_starts_as_pytorch_does(build, kind):
 @pytest.mark.parametrize("kind", ["LSTM", "LSTMCell"])
 def test_initializers_and_param_dtype_are_the_users(build, kind):
     constant = jax.nn.initializers.constant
-    leaves, _, _ = build(kind, IN, H, param_dtype=jnp.bfloat16, weight_init=constant(3), bias_init=constant(2))
+    leaves, *_ = build(kind, IN, H, param_dtype=jnp.bfloat16, weight_init=constant(3), bias_init=constant(2))
     for name, leaf in leaves.items():
         assert leaf.dtype == jnp.bfloat16
         np.testing.assert_array_equal(leaf, 3 if name.startswith("weight") else 2)
@@ -162,17 +114,18 @@ def test_initializers_and_param_dtype_are_the_users(build, kind):
     ],
 )
 def test_dtype_of_results(build, kind, dtype, param_dtype, x_dtype, expected):
-    _, call, _ = build(kind, IN, H, dtype=dtype, param_dtype=param_dtype)
+    _, call, *_ = build(kind, IN, H, dtype=dtype, param_dtype=param_dtype)
     result = call(rand(T, IN).astype(x_dtype))
     assert {leaf.dtype for leaf in jax.tree.leaves(result)} == {jnp.dtype(expected)}
     # A state in float32 must not lift the results.
-    state = (jnp.zeros((T, H)), jnp.zeros((T, H))) if kind == "LSTMCell" else (jnp.zeros((1, H)), jnp.zeros((1, H)))
+    zeros = jnp.zeros((T, H) if kind == "LSTMCell" else (1, H))
+    state = jaxlstm.LSTMState(zeros, zeros)
     assert_same(call(rand(T, IN).astype(x_dtype), state), result)
 
 
 @both
 def test_dropout_is_lstms(build):
-    leaves, call, train = build("LSTM", IN, H, 2, dropout=0.5)
+    leaves, call, train, _ = build("LSTM", IN, H, 2, dropout=0.5)
     params, x = from_torch(leaves), rand(T, B, IN)
     assert_same(call(x), jaxlstm.lstm(params, x))
 
@@ -181,7 +134,7 @@ def test_dropout_is_lstms(build):
     assert not np.allclose(first, other)
     assert not np.allclose(first, call(x)[0])
 
-    _, _, train = build("LSTM", IN, H, 2, dropout=1.0)
+    _, _, train, _ = build("LSTM", IN, H, 2, dropout=1.0)
     all_dropped = jaxlstm.lstm(params, x, dropout=1.0, dropout_key=jax.random.key(0))
     assert_same(train(x, jax.random.key(1)), all_dropped)
 
@@ -190,7 +143,7 @@ def test_dropout_is_lstms(build):
 def test_idle_dropout_warns_once_where_the_user_stands(build):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        _, call, train = build("LSTM", IN, H, dropout=0.5)
+        _, call, train, _ = build("LSTM", IN, H, dropout=0.5)
         x = rand(T, IN)
         assert_same(train(x, jax.random.key(0)), call(x))  # nowhere to drop
         jax.jit(call)(x)
@@ -198,7 +151,7 @@ def test_idle_dropout_warns_once_where_the_user_stands(build):
         "dropout option adds dropout after all but last recurrent layer, so non-zero dropout expects "
         "num_layers greater than 1, but got dropout=0.5 and num_layers=1"
     ]
-    assert caught[0].filename == __file__
+    assert caught[0].filename == modules.__file__
 
 
 @both
@@ -211,6 +164,16 @@ def test_idle_dropout_warns_once_where_the_user_stands(build):
         ("LSTM", (IN, H), {"proj_size": H}, ValueError, "proj_size: expected 0 < P < H = 5"),
         ("LSTM", (IN, H), {"dropout": 1.5}, ValueError, "dropout: expected a probability from 0 to 1, got 1.5"),
         ("LSTM", (IN, H), {"dropout": "half"}, TypeError, "dropout: expected a number"),
+        ("LSTM", (IN, H), {"dropout": True}, (TypeError, ValueError), "dropout: expected .* True"),
+        ("LSTM", (True, H), {}, TypeError, "input_size: expected an integer of at least 1, got True"),
+        ("LSTM", (IN, H), {"num_layers": True}, TypeError, "num_layers: expected an integer of at least 1, got True"),
+        ("LSTM", (IN, H), {"bidirectional": 2}, TypeError, "bidirectional: expected True or False, got 2. Pass a Pyth"),
+        ("LSTM", (IN, H), {"batch_first": "no"}, TypeError, "batch_first: expected True or False, got 'no'"),
+        ("LSTM", (IN, H, 2, 0.5), {}, TypeError, "bias: expected True or False, got 0.5"),
+        ("LSTM", (IN, H), {"bias": np.ones(1)}, TypeError, "bias: expected True or False"),
+        ("LSTM", (IN, H), {"checkpoint_every": 0}, ValueError, "checkpoint_every: expected an integer of at least 1"),
+        ("LSTM", (IN, H), {"unroll": 2.0}, TypeError, "unroll: expected an integer"),
+        ("LSTMCell", (IN, H, 3), {}, TypeError, "bias: expected True or False, got 3"),
         ("LSTM", (IN, H), {"param_dtype": jnp.int32}, TypeError, "param_dtype: expected one of .* got int32"),
         ("LSTMCell", (IN, H), {"dtype": jnp.int32}, TypeError, "^dtype: expected one of .* got int32"),
         ("LSTMCell", (IN, -1), {}, ValueError, "hidden_size: expected"),
@@ -224,136 +187,113 @@ def test_refused_when_built(build, kind, sizes, options, error, words):
 
 @both
 def test_refused_when_called(build):
-    _, call, _ = build("LSTM", IN, H)
+    _, call, *_ = build("LSTM", IN, H)
     with pytest.raises(ValueError, match="x: expected"):
         call(rand(T, B, IN + 1))
-    _, call, _ = build("LSTM", IN, H, batch_first=True)
+    _, call, *_ = build("LSTM", IN, H, batch_first=True)
     with pytest.raises(ValueError, match=r"state.h: expected \[L\*D, B, P\] = \[1, 4, 5\], got \[4, 1, 5\]"):
         call(rand(B, T, IN), (rand(B, 1, H), rand(B, 1, H)))
     with pytest.raises(NotImplementedError, match="cudnn"):
         build("LSTM", IN, H, bias=False, implementation="cudnn").call(rand(T, B, IN))
 
 
-def test_linen_keeps_partition_metadata():
-    module = jaxlstm.LSTM(
-        IN,
-        H,
-        weight_init=nn.with_partitioning(jax.nn.initializers.lecun_normal(), ("gates", None)),
-        bias_init=nn.with_partitioning(jax.nn.initializers.zeros, ("gates",)),
-    )
-    x = rand(T, B, IN)
-    variables = module.init(jax.random.key(0), x)
-    assert nn.get_partition_spec(variables)["params"] == {
-        "weight_ih_l0": PartitionSpec("gates", None),
-        "weight_hh_l0": PartitionSpec("gates", None),
-        "bias_ih_l0": PartitionSpec("gates"),
-        "bias_hh_l0": PartitionSpec("gates"),
+@both
+def test_numpys_numbers_and_flags_are_pythons(build):
+    options = {"num_layers": 2, "bidirectional": True, "proj_size": 2, "dropout": 0.5, "checkpoint_every": 3}
+    given = {
+        "num_layers": np.array(2),
+        "bidirectional": 1,
+        "proj_size": np.int8(2),
+        "dropout": np.float32(0.5),
+        "checkpoint_every": np.int64(3),
+        "bias": np.True_,
+        "batch_first": jnp.array(False),
     }
-    assert_same(module.apply(variables, x), module.apply(nn.unbox(variables), x))
+    leaves, call, _, module = build("LSTM", np.int64(IN), jnp.int32(H), **given)
+    expected, expected_call, _, _ = build("LSTM", IN, H, **options)
+    assert_same(dict(leaves), dict(expected))
+    assert_same(call(rand(T, B, IN)), expected_call(rand(T, B, IN)))
+    for name in ("input_size", "hidden_size", *given):
+        assert type(getattr(module, name)) in (int, bool, float), name
 
 
-def test_nnx_keeps_partition_metadata():
-    mesh = jax.make_mesh((1,), ("gates",), axis_types=(jax.sharding.AxisType.Auto,))
-    with jax.set_mesh(mesh):
-        module = jaxlstm.nnx.LSTM(
-            IN,
-            H,
-            weight_init=nnx.with_partitioning(jax.nn.initializers.lecun_normal(), ("gates", None)),
-            bias_init=nnx.with_metadata(jax.nn.initializers.zeros, role="bias"),
-            rngs=nnx.Rngs(0),
-        )
-        specs: Any = nnx.get_partition_spec(nnx.state(module))
-        assert specs["weight_hh_l0"].get_value() == PartitionSpec("gates", None)
-        assert module(rand(T, B, IN))[0].shape == (T, B, H)
-    parameters: Any = nnx.state(module, nnx.Param)
-    assert parameters["bias_hh_l0"].get_metadata("role") == "bias"
+@both
+@pytest.mark.parametrize("kind", ["LSTM", "LSTMCell"])
+@pytest.mark.parametrize(
+    ("batch_size", "dtype", "param_dtype"),
+    [(B, None, jnp.float32), (None, None, jnp.bfloat16), (0, jnp.bfloat16, jnp.float32)],
+)
+def test_scan_carries_zero_state(build, kind, batch_size, dtype, param_dtype):
+    options = {"num_layers": 2, "bidirectional": True, "proj_size": 2} if kind == "LSTM" else {}
+    _, call, _, module = build(kind, IN, H, dtype=dtype, param_dtype=param_dtype, **options)
+    batch = () if batch_size is None else (batch_size,)
+    lead, width = ((4, *batch), 2) if kind == "LSTM" else (batch, H)
+    state = module.zero_state(batch_size)
+    assert isinstance(state, jaxlstm.LSTMState)
+    assert (state.h.shape, state.c.shape) == ((*lead, width), (*lead, H))
+    assert not any(map(np.any, state))
+
+    def step(state, x):
+        result = call(x, state)
+        return (result[1] if kind == "LSTM" else result), None
+
+    xs = rand(3, *((T, *batch, IN) if kind == "LSTM" else (*batch, IN))).astype(param_dtype)
+    final, _ = jax.lax.scan(step, state, xs)  # which refuses a carry of another shape, dtype or kind
+    assert final.h.dtype == (dtype or param_dtype)
 
 
-def test_linen_inside_other_modules():
-    class Stack(nn.Module):
-        encoder: nn.Module
-
-        def setup(self):
-            self.decoder = jaxlstm.LSTM(H, H, 2, dropout=0.5)
-
-        @nn.compact
-        def __call__(self, x, *, deterministic=True):
-            x, _ = self.encoder(x)
-            x, _ = self.decoder(x, deterministic=deterministic)
-            return nn.remat(jaxlstm.LSTM)(H, 2, name="head")(x)[0]
-
-    model, x = Stack(encoder=jaxlstm.LSTM(IN, H)), rand(T, B, IN)
-    variables: Any = model.init(jax.random.key(0), x)
-    assert set(variables["params"]) == {"encoder", "decoder", "head"}
-    assert variables["params"]["decoder"]["weight_ih_l1"].shape == (4 * H, H)
-
-    y = jaxlstm.lstm(from_torch(variables["params"]["encoder"]), x)[0]
-    y = jaxlstm.lstm(from_torch(variables["params"]["decoder"]), y)[0]
-    y = jaxlstm.lstm(from_torch(variables["params"]["head"]), y)[0]
-    np.testing.assert_allclose(jax.jit(model.apply)(variables, x), y, atol=1e-6)
-    with pytest.raises(Exception, match="dropout"):
-        model.apply(variables, x, deterministic=False)
-
-    def loss(variables):
-        y: Any = model.apply(variables, x, deterministic=False, rngs={"dropout": jax.random.key(1)})
-        return jnp.sum(jnp.square(y))
-
-    assert all(np.any(leaf) for leaf in jax.tree.leaves(jax.grad(loss)(variables)))
+@both
+def test_zero_state_refuses_a_size_that_is_none(build):
+    module = build("LSTM", IN, H).module
+    with pytest.raises(ValueError, match="batch_size: expected an integer of at least 0, got -1"):
+        module.zero_state(-1)
+    with pytest.raises(TypeError, match="batch_size: expected an integer"):
+        module.zero_state((2,))
 
 
-def test_linen_vmaps_over_parameters():
-    model, x = jaxlstm.LSTM(IN, H), rand(T, B, IN)
-    ensemble = jax.vmap(model.init, in_axes=(0, None))(jax.random.split(jax.random.key(0), 3), x)
-    outputs, _ = jax.vmap(model.apply, in_axes=(0, None))(ensemble, x)
-    for k in range(3):
-        one = jax.tree.map(lambda leaf, k=k: leaf[k], ensemble)
-        np.testing.assert_allclose(outputs[k], model.apply(one, x)[0], atol=1e-6)
+@both
+@pytest.mark.parametrize("kind", ["LSTM", "LSTMCell"])
+def test_a_state_comes_out_as_it_came_in(build, kind):
+    _, call, _, module = build(kind, IN, H)
+    x, state = (rand(T, B, IN) if kind == "LSTM" else rand(B, IN)), module.zero_state(B)
+
+    def final(*arguments):
+        return call(*arguments)[1] if kind == "LSTM" else call(*arguments)
+
+    assert type(final(x)) is type(final(x, state)) is jaxlstm.LSTMState
+    assert type(final(x, tuple(state))) is tuple
+    assert_same(final(x, tuple(state)), tuple(final(x)))
 
 
-def count(module) -> int:
-    """How many keys the module's dropout stream has given out."""
-    return int(module.rngs.count[...])
+@both
+@pytest.mark.parametrize("batch", [(B,), ()], ids=["each row's own", "one for all rows"])
+def test_a_learned_state_starts_and_resets(build, batch):
+    leaves, call, *_ = build("LSTM", IN, H, batch_first=True)
+    x, resets = rand(B, T, IN), rand(B, T) > 0
+    learned = jaxlstm.LSTMState(rand(1, *batch, H), rand(1, *batch, H) + 1)
+    state = jax.tree.map(lambda leaf: jnp.broadcast_to(jnp.reshape(leaf, (1, -1, H)), (1, B, H)), learned)
+    got = call(x, state, resets=resets, reset_state=learned)
+    assert_same(got, jaxlstm.lstm(from_torch(leaves), x, state, resets=resets, reset_state=learned, batch_first=True))
+    assert not np.allclose(got[0], call(x, state, resets=resets)[0])
 
 
-def test_nnx_jit_draws_keys_only_to_drop():
-    module, x = jaxlstm.nnx.LSTM(IN, H, 2, dropout=0.5, rngs=nnx.Rngs(0)), rand(T, B, IN)
-    call = nnx.jit(lambda module, x: module(x))
+@both
+def test_checkpoint_every_and_unroll_are_lstms(build):
+    x = rand(T, B, IN)
 
-    before = count(module)
-    dropped = call(module, x)[0]
-    assert count(module) == before + 1
-    assert not np.allclose(call(module, x)[0], dropped)
+    def program(call):
+        return str(jax.make_jaxpr(jax.grad(lambda x: call(x)[0].sum()))(x))
 
-    module.eval()
-    before = count(module)
-    assert_same(call(module, x), call(module, x))
-    assert count(module) == before
-    # What draws nothing can be closed over: a changed stream would be refused here.
-    np.testing.assert_allclose(jax.jit(lambda x: module(x)[0])(x), call(module, x)[0], atol=1e-6)
-
-    module.train()
-    assert not np.allclose(call(module, x)[0], call(module, x)[0])
-    assert "nothing is dropped" in nnx.view_info(module)
-    still = nnx.view(module, deterministic=True)
-    assert_same(call(still, x), call(still, x))
-    assert jaxlstm.nnx.LSTM(IN, H, rngs=nnx.Rngs(params=0)).rngs is None
+    for options in ({"checkpoint_every": 2}, {"unroll": 3}):
+        leaves, call, *_ = build("LSTM", IN, H, implementation="xla", **options)
+        params = from_torch(leaves)
+        assert program(call) == program(lambda x, p=params, o=options: jaxlstm.lstm(p, x, implementation="xla", **o))
+        assert program(call) != program(build("LSTM", IN, H, implementation="xla").call)
 
 
-def test_nnx_grad_split_merge_and_vmap():
-    module, x = jaxlstm.nnx.LSTM(IN, H, 2, rngs=nnx.Rngs(0)), rand(T, B, IN)
-    grads = nnx.grad(lambda module: (module(x)[0] ** 2).sum())(module)
-    params = from_torch({name: leaf[...] for name, leaf in nnx.state(module, nnx.Param).items()})
-    expected = flatten(jax.grad(lambda params: (jaxlstm.lstm(params, x)[0] ** 2).sum())(params))
-    assert set(grads) == set(expected)
-    for name, grad in expected.items():
-        np.testing.assert_allclose(grads[name][...], grad, atol=1e-6)
-
-    graph, state = nnx.split(module)
-    assert_same(nnx.merge(graph, state)(x), module(x))
-
-    ensemble = nnx.vmap(lambda rngs: jaxlstm.nnx.LSTM(IN, H, 2, rngs=rngs))(nnx.Rngs(0).split(3))
-    outputs, _ = nnx.vmap(lambda module, x: module(x), in_axes=(0, None))(ensemble, x)
-    assert outputs.shape == (3, T, B, H)
-    graph, stacked = nnx.split(ensemble)
-    one = nnx.merge(graph, jax.tree.map(lambda leaf: leaf[1], stacked))
-    np.testing.assert_allclose(outputs[1], one(x)[0], atol=1e-6)
+@both
+@pytest.mark.parametrize("kind", ["LSTM", "LSTMCell"])
+def test_flaxs_order_of_arguments_is_refused(build, kind):
+    _, call, _, module = build(kind, IN, H)
+    with pytest.raises(TypeError, match=r"x: expected an array, got LSTMState. The call is module\(x, state\)"):
+        call(module.zero_state(B), rand(B, IN))

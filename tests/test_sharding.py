@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -18,6 +19,8 @@ import optax
 import pytest
 from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+from strict import strictly
+from table import interpreted, table_of
 
 import jaxlstm
 from jaxlstm.sharding import input_spec, param_specs, shardings, state_specs
@@ -26,16 +29,30 @@ T, B, I, H = 4, 16, 3, 8  # noqa: E741
 MESHES = {"data": (8, 1), "model": (1, 8), "data x model": (4, 2)}
 
 
-def mesh_of(batch: int, model: int) -> jax.sharding.Mesh:
-    return jax.make_mesh((batch, model), ("batch", "model"), axis_types=(AxisType.Auto,) * 2)
+def mesh_of(batch: int, model: int, kind: AxisType = AxisType.Auto) -> jax.sharding.Mesh:
+    return jax.make_mesh((batch, model), ("batch", "model"), axis_types=(kind,) * 2)
 
 
 def functional(implementation: str | None = "xla"):
     """Parameters, and a run `(params, x, state, lengths, resets) -> (output, state)`."""
-    params = jaxlstm.init_lstm(jax.random.key(0), I, H, bidirectional=True, proj_size=4)
+    params = jaxlstm.init_lstm(jax.random.key(0), I, H, bidirectional=True)
     return params, lambda params, x, state, lengths, resets: jaxlstm.lstm(
         params, x, state, lengths=lengths, resets=resets, implementation=implementation
     )
+
+
+def projected():
+    """The same with a projection, with B before T, and begun anew from a state of its own."""
+    params = jaxlstm.init_lstm(jax.random.key(0), I, H, proj_size=4)
+    anew = jax.tree.map(jnp.ones_like, jaxlstm.zero_state(params))
+
+    def run(params, x, state, lengths, resets):
+        x, resets = x.swapaxes(0, 1), None if resets is None else resets.T
+        options = {"lengths": lengths, "resets": resets, "reset_state": anew, "batch_first": True}
+        output, final = jaxlstm.lstm(params, x, state, **options)
+        return output.swapaxes(0, 1), final
+
+    return params, run
 
 
 def linen():
@@ -55,7 +72,7 @@ def nnx():
     )
 
 
-KINDS = {"functional": functional, "Linen": linen, "NNX": nnx}
+KINDS = {"functional": functional, "projected": projected, "Linen": linen, "NNX": nnx}
 OPTIMIZER = optax.sgd(0.1, momentum=0.9)
 
 
@@ -69,40 +86,36 @@ def batch_for(params: Any, run: Any) -> tuple:
 
 
 def train_step(run: Any, params: Any, opt_state: Any, x: Any, state: Any, lengths: Any, resets: Any) -> tuple:
-    """`(params, opt_state, values, gradients)`."""
+    """`(params, opt_state, values, gradients, second derivatives)`."""
 
     def loss_of(params, x):
         output, final = run(params, x, state, lengths, resets)
-        return jnp.sum(output**2) + jnp.sum(final.c**2), (output, final)
+        return jnp.sum(output**2) + jnp.sum(final[1] ** 2), (output, final)
 
-    (loss, results), gradients = jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True)(params, x)
+    def gradients_of(params, x):
+        return jax.grad(loss_of, argnums=(0, 1), has_aux=True)(params, x)
+
+    (gradients, results), (second, _) = jax.jvp(gradients_of, (params, x), (params, x))
     updates, opt_state = OPTIMIZER.update(gradients[0], opt_state, params)
-    return optax.apply_updates(params, updates), opt_state, (loss, results), gradients
+    return optax.apply_updates(params, updates), opt_state, results, gradients, second
 
 
-def over_mesh(mesh: jax.sharding.Mesh, run: Any, arguments: tuple) -> tuple:
-    """The step jitted with everything split over both axes of the mesh."""
-    specs = (
-        *(param_specs(tree, model="model") for tree in arguments[:2]),
-        input_spec(),
-        state_specs(model="model"),
-        P("batch"),
-        input_spec(),
-    )
+SPECS = (input_spec(), state_specs(model="model"), P("batch"), input_spec())
+
+
+def over_mesh(mesh: jax.sharding.Mesh, run: Any, arguments: tuple) -> tuple[tuple, str]:
+    """The step jitted with everything split over both axes of the mesh, and the program's text."""
+    specs = (*(param_specs(tree, model="model") for tree in arguments[:2]), *SPECS)
     places = shardings(mesh, specs, arguments)
-    replicated = NamedSharding(mesh, P())
-    step = jax.jit(
-        functools.partial(train_step, run),
-        in_shardings=places,
-        out_shardings=(*places[:2], replicated, (places[0], places[2])),
-    )
-    return step(*jax.device_put(arguments, places))
+    arguments = jax.device_put(arguments, places)
+    # On Explicit axes, types say where results lie.
+    out = {"out_shardings": (*places[:2], None, None, None)} if mesh.explicit_axes == () else {}
+    step = jax.jit(functools.partial(train_step, run), **out).lower(*arguments).compile()
+    return step(*arguments), step.as_text()
 
 
 def by_shard_map(mesh: jax.sharding.Mesh, run: Any, arguments: tuple, check_vma: bool = False) -> tuple:
     """The step with the LSTM alone under `shard_map` over the batch, and a model axis left to XLA."""
-    if mesh.shape["model"] == 1:
-        _, run = functional(implementation=None)
     place = shardings(mesh, param_specs(arguments[0], model="model"), arguments[0])
     run = jax.shard_map(
         run,
@@ -122,9 +135,18 @@ def difference(got: Any, wanted: Any) -> float:
     return max(float(np.max(np.abs(g - w))) for g, w in zip(got, wanted, strict=True)) / largest
 
 
+def differences(many: tuple, one: tuple) -> list[float]:
+    return [difference(m, o) for m, o in zip(many, one, strict=True)]
+
+
 def held(tree: Any) -> list[float]:
     """The share of each matrix that the first device holds."""
     return [a.addressable_shards[0].data.size / a.size for a in jax.tree.leaves(tree) if a.ndim == 2]
+
+
+def travels(text: str) -> list[str]:
+    """The collectives in a compiled program that move rows from device to device; sums of gradients are none."""
+    return re.findall(r" (all-gather|all-to-all|collective-permute)(?:-start)?\(", text)
 
 
 def main() -> None:
@@ -135,23 +157,39 @@ def main() -> None:
         arguments = (params, OPTIMIZER.init(params), *batch_for(params, run))
         one = jax.jit(functools.partial(train_step, run))(*arguments)
         for name, sizes in MESHES.items():
-            ways = {"jit": over_mesh} | ({"shard_map": by_shard_map} if kind == "functional" and sizes[0] > 1 else {})
-            for way, step in ways.items():
-                many = step(mesh_of(*sizes), run, arguments)
-                report[f"{kind}, {name}, {way}"] = {
-                    "differences": [difference(m, o) for m, o in zip(many, one, strict=True)],
-                    "held": held(many[:2]) if way == "jit" else None,
-                    "model": sizes[1],
+            for axes in (AxisType.Auto, AxisType.Explicit):
+                mesh = mesh_of(*sizes, axes)
+                # In `set_mesh` or not: half of the combinations each.
+                with jax.set_mesh(mesh) if (kind in ("functional", "NNX")) == (name == "data") else nullcontext():
+                    many, text = over_mesh(mesh, run, arguments)
+                report[f"{kind}, {name}, {axes}"] = {
+                    "differences": differences(many, one),
+                    "held": [held(many[:2]), 1 / sizes[1]],
+                    "travels": travels(text) if sizes[1] == 1 else [],
                 }
-    params, run = KINDS["functional"]()
-    x, state, lengths, resets = batch_for(params, run)
-    for name, start in {"a state": state, "no state": None}.items():
-        arguments = (params, OPTIMIZER.init(params), x, start, lengths, resets)
-        one = jax.jit(functools.partial(train_step, run))(*arguments)
-        many = by_shard_map(mesh_of(8, 1), run, arguments, check_vma=True)
-        differences = [difference(m, o) for m, o in zip(many, one, strict=True)]
-        report[f"checked shard_map, {name}"] = {"differences": differences, "held": None}
+            if kind == "functional" and sizes[0] > 1:
+                many = by_shard_map(mesh_of(*sizes), run, arguments)
+                report[f"{kind}, {name}, shard_map"] = {"differences": differences(many, one)}
+    report |= kernels()
     json.dump(report, sys.stdout)
+
+
+def kernels() -> dict:
+    """Kernels that were found to serve here, their rows over all devices: by `jit` on both kinds of mesh, and mapped."""
+    report = {}
+    with table_of(interpreted("cpu")):
+        params, run = functional(None)
+        arguments = (params, OPTIMIZER.init(params), *batch_for(params, run))
+        assert jaxlstm.explain(params, arguments[2])["cpu"].implementation == "pallas"
+        one = jax.jit(functools.partial(train_step, functional("xla")[1]))(*arguments)
+        for axes in (AxisType.Auto, AxisType.Explicit):
+            with jax.set_mesh(mesh_of(8, 1, axes)):
+                many, text = over_mesh(mesh_of(8, 1, axes), run, arguments)
+            report[f"kernel, {axes}"] = {"differences": differences(many, one), "travels": travels(text)}
+        for check_vma in (False, True):
+            many = by_shard_map(mesh_of(8, 1), run, arguments, check_vma)
+            report[f"kernel, shard_map, {check_vma}"] = {"differences": differences(many, one)}
+    return report
 
 
 def test_eight_devices_agree_with_one():
@@ -162,11 +200,13 @@ def test_eight_devices_agree_with_one():
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
-    assert len(report) == len(KINDS) * len(MESHES) + 4
+    assert len(report) == len(KINDS) * len(MESHES) * 2 + 2 + 4
     for name, found in report.items():
         assert max(found["differences"]) < 1e-5, name
-        if found["held"] is not None:
-            assert set(found["held"]) == {1 / found["model"]}, name
+        assert not found.get("travels"), name
+        if "held" in found:
+            shares, share = found["held"]
+            assert set(shares) == {share}, name
 
 
 def model_of(kind: str) -> Any:
@@ -263,11 +303,6 @@ def test_what_does_not_fit_is_refused(case):
         shardings(EIGHT, *arguments)
 
 
-def test_a_mesh_that_jax_makes_by_default_is_refused():
-    with pytest.raises(ValueError, match=r"^mesh: expected axes of type Auto, .* got \(Explicit,\)\. Make it with"):
-        shardings(jax.make_mesh((1,), ("batch",)), input_spec(), np.zeros((2, 2)))
-
-
 if __name__ == "__main__":
-    jax.config.update("jax_numpy_rank_promotion", "raise")
+    strictly()
     main()

@@ -5,111 +5,101 @@ the kernels of `jaxlstm.implementations._kernel.Kernel`.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-from jax import lax
 
 from jaxlstm._stack import Layer
 from jaxlstm._types import LSTMCellParams, LSTMState
-from jaxlstm._varying import varying_axes
-from jaxlstm.implementations import _kernel, cudnn, pallas, xla
-from jaxlstm.implementations._platform import zeros_like
+from jaxlstm.implementations import cudnn, pallas, xla
+from jaxlstm.implementations._kernel import Entry, Masks, Operands, Run, layer, refused
 
-
-class Entry(NamedTuple):
-    """A kernel in the table."""
-
-    kernel: _kernel.Kernel
-    platform: str
-    reference: Layer
-    """Where forward mode and higher derivatives come from, when the kernel was asked for by name."""
+KERNELS = [
+    Entry("pallas", pallas, platform="tpu", proven=False, by_rows=True, exports=True),
+    Entry("cudnn", cudnn, platform="cuda", proven=False, by_rows=False, exports=True),
+]
+"""The kernels, of one platform the better before the worse; `proven=True` lets None take one."""
 
 
 def _first_gradient_only(*_: Any, **__: Any):
-    raise _kernel.refused("cudnn", "it has no forward mode and no second derivative")
+    raise refused("cudnn", "it has no forward mode and no second derivative")
 
 
-KERNELS = {
-    "pallas": Entry(pallas, "tpu", xla.layer),
-    "cudnn": Entry(cudnn, "cuda", _first_gradient_only),
-}
-"""Name to kernel."""
+REFERENCES: dict[str, Layer] = {"cudnn": _first_gradient_only}
+"""Where forward mode and higher derivatives of a kernel come from that was asked for by name, if not from `xla`."""
 
 
-def _why_not(kernel: _kernel.Kernel, operands, masks, *, reverse: bool, checkpoint_every, unroll) -> str | None:
-    if checkpoint_every is not None:
+def why_not(entry: Entry, operands: Operands, reset_state: LSTMState | None, masks: Masks, **options: Any) -> str | None:
+    """The reason why a kernel can't run such a layer, on whatever platform; None if it can."""
+    if options["checkpoint_every"] is not None:
         return "it keeps every step for the backward pass (checkpoint_every must be None)"
-    if varying_axes((operands, masks)):
-        return "it can't tell over which mesh axes its results vary (shard_map's check_vma must be False)"
-    if unroll is not None:
+    if options["unroll"] is not None:
         return "it has no loop to unroll (unroll must be None)"
-    return kernel.why_not(*operands, **masks._asdict(), reverse=reverse)
+    if reset_state is not None and masks.begins is not None:
+        return "it begins anew from zero only (reset_state must be None)"
+    return entry.kernel.why_not(*operands, **masks._asdict(), reverse=options["reverse"])
+
+
+def why_not_unasked(entry: Entry, operands: Operands) -> str | None:
+    """The reason why None passes over a kernel that could run the layer, were it asked for by name."""
+    if not entry.proven:
+        return "not proven on hardware yet; name it to use it"
+    if operands.x.shape[0] == 1:
+        return "a single step (T = 1) has no weight to hold"
+    return None
 
 
 def _named(
-    name: str,
+    entry: Entry,
     params: LSTMCellParams,
     x: jax.Array,
     state: LSTMState,
+    reset_state: LSTMState | None,
     *,
     lengths: jax.Array | None,
     begins: jax.Array | None,
-    reverse: bool,
-    **options: int | None,
-):
+    **options: Any,
+) -> tuple[jax.Array, LSTMState]:
     """One kernel, or the reason why not."""
-    kernel, platform, reference = KERNELS[name]
-    operands, masks = _kernel.Operands(params, x, state), _kernel.Masks(lengths, begins)
-    reason = _why_not(kernel, operands, masks, reverse=reverse, **options)
+    operands, masks = Operands(params, x, state), Masks(lengths, begins)
+    reason = why_not(entry, operands, reset_state, masks, **options)
     if reason is not None:
-        raise _kernel.refused(name, reason)
-
-    def elsewhere(*_):
-        raise _kernel.refused(name, f"it runs on {platform.upper()}, and this program is made for another platform")
-
-    return _kernel.layer(_kernel.Run(kernel, platform, elsewhere, reference, reverse), operands, masks)
+        raise refused(entry.name, reason)
+    return layer(Run((entry,), None, REFERENCES.get(entry.name, xla.layer), options["reverse"]), operands, masks)
 
 
 def _best(
     params: LSTMCellParams,
     x: jax.Array,
     state: LSTMState,
+    reset_state: LSTMState | None,
     *,
     lengths: jax.Array | None,
     begins: jax.Array | None,
-    reverse: bool,
-    **options: int | None,
-):
-    """For each platform that the program may be compiled for: its kernel if that can serve, else `xla`."""
-    operands, masks = _kernel.Operands(params, x, state), _kernel.Masks(lengths, begins)
-
-    def by_xla(operands, masks):
-        return xla.layer(*operands, **masks._asdict(), reverse=reverse, **options)
-
-    kernels = {
-        entry.platform: functools.partial(
-            _kernel.layer, _kernel.Run(entry.kernel, entry.platform, zeros_like, xla.layer, reverse)
-        )
-        for entry in KERNELS.values()
-        if _why_not(entry.kernel, operands, masks, reverse=reverse, **options) is None
-    }
-    if x.shape[0] == 1 or not kernels:  # A single step has no weight to hold.
-        return by_xla(operands, masks)
-    return lax.platform_dependent(operands, masks, **kernels, default=by_xla)
+    **options: Any,
+) -> tuple[jax.Array, LSTMState]:
+    """On each platform that the program may be made for: its first kernel that serves, else `xla`."""
+    operands, masks = Operands(params, x, state), Masks(lengths, begins)
+    first: dict[str, Entry] = {}
+    for entry in KERNELS:
+        if why_not_unasked(entry, operands) is None and why_not(entry, operands, reset_state, masks, **options) is None:
+            first.setdefault(entry.platform, entry)
+    if not first:
+        return xla.layer(params, x, state, reset_state, lengths=lengths, begins=begins, **options)
+    return layer(Run(tuple(first.values()), xla.layer, xla.layer, options["reverse"]), operands, masks)
 
 
-LAYERS = {None: _best, "xla": xla.layer} | {name: functools.partial(_named, name) for name in KERNELS}
-"""Name to layer function; None decides by the platform that the program is compiled for."""
-
-
-def check(implementation: str | None) -> str | None:
-    """The name.
+def by_name(implementation: str | None) -> Layer:
+    """The layer function of that name; for None, the one that decides by the platform that a program is made for.
 
     Raises:
+        TypeError: what is no name.
         ValueError: an unknown one.
     """
-    if implementation not in LAYERS:
-        known = ", ".join(f'"{name}"' for name in LAYERS if name)
+    layers = {None: _best, "xla": xla.layer} | {entry.name: functools.partial(_named, entry) for entry in KERNELS}
+    known = ", ".join(f'"{name}"' for name in layers if name)
+    if not isinstance(implementation, str | None):
+        raise TypeError(f"implementation: expected None or one of {known}, got {implementation!r}. Pass one name.")
+    if implementation not in layers:
         raise ValueError(f"implementation: expected None or one of {known}, got {implementation!r}.")
-    return implementation
+    return layers[implementation]

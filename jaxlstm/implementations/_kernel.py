@@ -10,11 +10,12 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxlstm._stack import Layer
 from jaxlstm._types import LSTMCellParams, LSTMState
 from jaxlstm.implementations._linear import Linear, linear
-from jaxlstm.implementations._platform import only_on
+from jaxlstm.implementations._platform import UNUSED, WHOLE, Way, by_platform, shapes_of
 
 
 class Kernel(Protocol):
@@ -65,7 +66,7 @@ class Kernel(Protocol):
 
 
 class Operands(NamedTuple):
-    """A layer's arguments that it is differentiated in."""
+    """A layer's arguments that a kernel is differentiated in."""
 
     params: LSTMCellParams
     x: jax.Array
@@ -79,17 +80,38 @@ class Masks(NamedTuple):
     begins: jax.Array | None
 
 
-class Run(NamedTuple):
-    """Everything about a run that is no array."""
+class Entry(NamedTuple):
+    """A kernel in the table of implementations."""
 
+    name: str
     kernel: Kernel
     platform: str
     """That the kernel is for."""
-    elsewhere: Callable
-    """What stands in for the kernel in a program for another platform, given the shapes wanted."""
+    proven: bool
+    """Whether its tests have passed on that hardware: until then it runs only where it is named."""
+    by_rows: bool
+    """Whether some rows' results need only these rows, and all that it keeps is `[T, B, ...]`: devices may share B."""
+    exports: bool
+    """Whether a program that `jax.export` writes may hold it."""
+
+
+class Run(NamedTuple):
+    """Everything about a run that is no array."""
+
+    entries: tuple[Entry, ...]
+    """The kernels to choose from, at most one for a platform."""
+    otherwise: Layer | None
+    """What runs where none of them can; None refuses, for the kernel was named."""
     reference: Layer
-    """Gives the derivatives that the kernel has not."""
+    """Gives the derivatives that a kernel has not."""
     reverse: bool
+
+
+# Along which axis the rows of the batch lie, as tree prefixes.
+OPERAND_ROWS: Any = Operands(params=WHOLE, x=1, state=0)  # pyright: ignore[reportArgumentType]
+MASK_ROWS: Any = Masks(lengths=0, begins=1)  # pyright: ignore[reportArgumentType]
+OUTPUT_ROWS = (1, 0)
+KEPT_ROWS = 1
 
 
 def layer(run: Run, operands: Operands, masks: Masks) -> tuple[jax.Array, LSTMState]:
@@ -99,66 +121,138 @@ def layer(run: Run, operands: Operands, masks: Masks) -> tuple[jax.Array, LSTMSt
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _value(run: Run, operands: Operands, masks: Masks):
-    def value(operands, masks):
-        return _forward(run, operands, masks, keep=False)[0]
+    def forward(entry: Entry, operands: Operands, masks: Masks):
+        return _forward(run, entry, operands, masks, keep=False)[0]
 
     _, x, state = operands
     y = jax.ShapeDtypeStruct((*x.shape[:2], state.h.shape[1]), x.dtype)
-    return only_on(run.platform, value, run.elsewhere, (y, state), operands, masks)
+    rows = (OPERAND_ROWS, MASK_ROWS), OUTPUT_ROWS
+    ways = [_way(entry, functools.partial(forward, entry), rows) for entry in run.entries]
+    return by_platform(ways, functools.partial(_otherwise, run), (y, state), operands, masks)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _value_and_kept(run: Run, operands: Operands, masks: Masks):
-    forward = functools.partial(_forward, run, keep=True)
-    return only_on(run.platform, forward, run.elsewhere, jax.eval_shape(forward, operands, masks), operands, masks)
+    """The layer's result, and a list of what each way to run it keeps for the backward pass: zeros of all but one."""
+    forwards = [functools.partial(_forward, run, entry, keep=True) for entry in run.entries]
+    if run.otherwise is not None:
+        forwards.append(functools.partial(_forward_and_residuals, run.otherwise, run))
+    shapes = [shapes_of(forward, operands, masks) for forward in forwards]
+    all_kept = [kept for _, kept in shapes]
+
+    def among_all(number: int, operands: Operands, masks: Masks):
+        out, kept = forwards[number](operands, masks)
+        return out, _only(number, kept, [jax.tree.map(_zeros, other) for other in all_kept])
+
+    def otherwise(reason: str, operands: Operands, masks: Masks):
+        if run.otherwise is None:
+            return _otherwise(run, reason, operands, masks)
+        return among_all(len(forwards) - 1, operands, masks)
+
+    ways = []
+    for number, entry in enumerate(run.entries):
+        rows = (OPERAND_ROWS, MASK_ROWS), (OUTPUT_ROWS, _only(number, KEPT_ROWS, [UNUSED] * len(forwards)))
+        ways.append(_way(entry, functools.partial(among_all, number), rows))
+    return by_platform(ways, otherwise, (shapes[0][0], all_kept), operands, masks)
 
 
-def _forward(run: Run, operands: Operands, masks: Masks, *, keep: bool):
-    return run.kernel.forward(*operands, **masks._asdict(), reverse=run.reverse, keep=keep)
+def _only(number: int, item: Any, others: list) -> list:
+    return [*others[:number], item, *others[number + 1 :]]
+
+
+def _zeros(like: jax.ShapeDtypeStruct) -> jax.Array:
+    return jnp.zeros(like.shape, like.dtype)
+
+
+def _way(entry: Entry, function: Callable, rows: tuple) -> Way:
+    return Way(entry.platform, function, rows if entry.by_rows else None, entry.exports)
+
+
+def _forward(run: Run, entry: Entry, operands: Operands, masks: Masks, *, keep: bool):
+    return entry.kernel.forward(*operands, **masks._asdict(), reverse=run.reverse, keep=keep)
+
+
+def _otherwise(run: Run, reason: str, operands: Operands, masks: Masks):
+    if run.otherwise is None:
+        raise refused(run.entries[0].name, f"it runs on {run.entries[0].platform.upper()}, and {reason}")
+    return _by(run.otherwise, run, masks, operands)
+
+
+def _pullback(layer: Layer, run: Run, operands: Operands, masks: Masks):
+    """A layer's result and the function from its cotangent to that of the operands."""
+    return jax.vjp(functools.partial(_by, layer, run, masks), operands)
+
+
+def _forward_and_residuals(layer: Layer, run: Run, operands: Operands, masks: Masks):
+    """A layer's result and the arrays in its pullback."""
+    out, pullback = _pullback(layer, run, operands, masks)
+    return out, jax.tree.leaves(pullback)
+
+
+def _by(layer: Layer, run: Run, masks: Masks, operands: Operands):
+    return layer(*operands, None, **masks._asdict(), reverse=run.reverse)
 
 
 @_value.defjvp
 def _value_jvp(run: Run, primals, tangents):
-    out, kept = _value_and_kept(run, *primals)
-    return out, _tangent(run, primals, out, kept, tangents[0])
+    # Found once for values and for derivatives of any order, which `_known` has, and this has not.
+    held = *primals, *_value_and_kept(run, *lax.stop_gradient(primals))
+    return _known(run, *held), _tangent(run, held, tangents[0])
 
 
-@_value_and_kept.defjvp
-def _value_and_kept_jvp(run: Run, primals, tangents):
-    out, kept = _value_and_kept(run, *primals)
-    # What is kept is told no tangent: all that uses it is differentiated by the reference, which does without.
-    return (out, kept), (_tangent(run, primals, out, kept, tangents[0]), jax.tree.map(jnp.zeros_like, kept))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _known(run: Run, operands: Operands, masks: Masks, out, kept):
+    """`_value`, of which `out` and what is kept are known."""
+    del run, operands, masks, kept
+    return out
 
 
-def _tangent(run: Run, primals, out, kept, d_operands: Operands):
+@_known.defjvp
+def _known_jvp(run: Run, primals, tangents):
+    return _known(run, *primals), _tangent(run, primals, tangents[0])
+
+
+def _tangent(run: Run, held, d_operands: Operands):
     by_jax = functools.partial(_forward_mode, run)
     function = Linear(by_jax, by_jax)
     transpose = Linear(functools.partial(_backward, run), functools.partial(_reverse_mode, run))
-    return linear(function, transpose, (*primals, out, kept), d_operands, out)
+    _, _, out, _ = held
+    return linear(function, transpose, held, d_operands, out)
 
 
 def _forward_mode(run: Run, held, d_operands: Operands):
     operands, masks, _, _ = held
-    return jax.jvp(functools.partial(_by_reference, run, masks), (operands,), (d_operands,))[1]
+    return jax.jvp(functools.partial(_by, run.reference, run, masks), (operands,), (d_operands,))[1]
 
 
 def _reverse_mode(run: Run, held, cotangents):
     operands, masks, _, _ = held
-    _, pullback = jax.vjp(functools.partial(_by_reference, run, masks), operands)
+    _, pullback = _pullback(run.reference, run, operands, masks)
     return pullback(cotangents)[0]
 
 
-def _by_reference(run: Run, masks: Masks, operands: Operands):
-    return run.reference(*operands, **masks._asdict(), reverse=run.reverse)
-
-
 def _backward(run: Run, held, cotangents) -> Operands:
-    def backward(held: tuple[Operands, Masks, Any, Any], cotangents):
+    def backward(number: int, held: tuple[Operands, Masks, Any, list], cotangents):
         operands, masks, out, kept = held
-        kernel = run.kernel
-        return Operands(*kernel.backward(*operands, out, kept, cotangents, **masks._asdict(), reverse=run.reverse))
+        return Operands(
+            *run.entries[number].kernel.backward(
+                *operands, out, kept[number], cotangents, **masks._asdict(), reverse=run.reverse
+            )
+        )
 
-    return only_on(run.platform, backward, run.elsewhere, held[0], held, cotangents)
+    def otherwise(reason: str, held: tuple[Operands, Masks, Any, list], cotangents):
+        operands, masks, _, kept = held
+        if run.otherwise is None:
+            return _otherwise(run, reason, operands, masks)
+        _, like = shapes_of(functools.partial(_pullback, run.otherwise, run), operands, masks)
+        (d_operands,) = jax.tree.unflatten(jax.tree.structure(like), kept[-1])(cotangents)
+        return d_operands
+
+    ways = []
+    for number, entry in enumerate(run.entries):
+        kept_rows = _only(number, KEPT_ROWS, [UNUSED] * len(held[3]))
+        rows = ((OPERAND_ROWS, MASK_ROWS, OUTPUT_ROWS, kept_rows), OUTPUT_ROWS), OPERAND_ROWS
+        ways.append(_way(entry, functools.partial(backward, number), rows))
+    return by_platform(ways, otherwise, held[0], held, cotangents)
 
 
 def refused(name: str, reason: str) -> NotImplementedError:

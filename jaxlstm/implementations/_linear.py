@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from jaxlstm._varying import varying_alike
+from jaxlstm._mesh import result_type, varying_alike
+from jaxlstm.implementations._platform import lower
 
 _linear_p = Primitive("linear")
 _linear_p.multiple_results = True
@@ -40,7 +41,6 @@ def linear(function: Linear, transpose: Linear, held: Any, x: Any, like: Any) ->
     """
     # A result varies over all axes that an operand varies over, and so must they all: `shard_map` sums over the others.
     held, x = varying_alike((held, x))
-    like = varying_alike(jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like), (held, x))
     held_leaves, held_tree = jax.tree.flatten(held)
     x_leaves, x_tree = jax.tree.flatten(x)
     like_leaves, like_tree = jax.tree.flatten(like)
@@ -50,7 +50,7 @@ def linear(function: Linear, transpose: Linear, held: Any, x: Any, like: Any) ->
         function=Linear(*(functools.partial(_flat, f, held_tree, x_tree) for f in function)),
         transpose=Linear(*(functools.partial(_flat, f, held_tree, like_tree) for f in transpose)),
         num_held=len(held_leaves),
-        shapes=tuple(jax.typeof(a).update(weak_type=False) for a in like_leaves),
+        like=tuple((a.shape, a.dtype) for a in like_leaves),
     )
     return jax.tree.unflatten(like_tree, out)
 
@@ -82,13 +82,14 @@ def _jvp(primals, tangents, *, function, num_held, **params):
 
 def _transpose(cotangents, *args, function, transpose, num_held, **_):
     held, x = args[:num_held], args[num_held:]
-    shapes = tuple(a.aval if ad.is_undefined_primal(a) else jax.typeof(a) for a in x)
+    types = (a.aval if ad.is_undefined_primal(a) else jax.typeof(a) for a in x)
+    like = tuple((a.shape, a.dtype) for a in types)
     cotangents = map(ad.instantiate_zeros, cotangents)
-    d_x = _linear_p.bind(*held, *cotangents, function=transpose, transpose=function, num_held=num_held, shapes=shapes)
+    d_x = _linear_p.bind(*held, *cotangents, function=transpose, transpose=function, num_held=num_held, like=like)
     return [None] * num_held + [d if ad.is_undefined_primal(a) else None for d, a in zip(d_x, x, strict=True)]
 
 
-def _batch(args, axes, *, function, transpose, num_held, shapes):
+def _batch(args, axes, *, function, transpose, num_held, like):
     (size,) = {a.shape[axis] for a, axis in zip(args, axes, strict=True) if axis is not None}
     held = [a if axis is None else jnp.moveaxis(a, axis, 0) for a, axis in zip(args, axes, strict=True)]
     held_axes = tuple(None if axis is None else 0 for axis in axes[:num_held])
@@ -102,14 +103,14 @@ def _batch(args, axes, *, function, transpose, num_held, shapes):
         function=Linear(*(jax.vmap(f, in_axes=(held_axes, 0)) for f in function)),
         transpose=Linear(*(jax.vmap(f, in_axes=(held_axes, 0)) for f in transpose)),
         num_held=num_held,
-        shapes=tuple(s.update(shape=(size, *s.shape)) for s in shapes),
+        like=tuple(((size, *shape), dtype) for shape, dtype in like),
     )
     return out, [0] * len(out)
 
 
 _linear_p.def_impl(_run)
-_linear_p.def_abstract_eval(lambda *_, shapes, **__: shapes)
-mlir.register_lowering(_linear_p, mlir.lower_fun(_run, multiple_results=True))
+_linear_p.def_abstract_eval(lambda *avals, like, **_: [result_type(shape, dtype, avals[0]) for shape, dtype in like])
+mlir.register_lowering(_linear_p, lambda ctx, *args, **params: lower(functools.partial(_run, **params), ctx, *args))
 ad.primitive_jvps[_linear_p] = _jvp
 ad.primitive_transposes[_linear_p] = _transpose
 batching.primitive_batchers[_linear_p] = _batch

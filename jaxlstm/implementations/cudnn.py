@@ -77,7 +77,7 @@ def flip(a: jax.Array, lengths: jax.Array | None) -> jax.Array:
     """A `[T, B, K]` with each row's valid steps turned around and padding left in place; its own inverse."""
     if lengths is None:
         return a[::-1]
-    step = jnp.arange(a.shape[0])[:, None]
+    step = jnp.arange(a.shape[0], dtype=lengths.dtype)[:, None]
     source = jnp.where(step < lengths[None], lengths[None] - 1 - step, step)
     return jnp.take_along_axis(a, source[:, :, None], axis=0, mode="clip")
 

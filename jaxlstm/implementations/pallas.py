@@ -42,7 +42,7 @@ FULL_TILE = 128
 
 
 class Kept(NamedTuple):
-    """What the backward pass needs besides the outputs; on the tiling."""
+    """What the backward pass needs besides the outputs; its lanes, but not its rows, are padded to the tiling."""
 
     sums: jax.Array  # [T, B, 4H]
     c: jax.Array  # [T, B, H], before the step
@@ -96,7 +96,7 @@ def forward(
     size = _padded(batch, state.c.shape[1], x.dtype)
     x_sums = _multiply("tbi,gi->tbg", _pad(x, num_steps, size.batch, num_inputs), _by_gate(params.weight_ih, size))
     if params.bias_ih is not None and params.bias_hh is not None:
-        bias = params.bias_ih.astype(jnp.float32) + params.bias_hh
+        bias = params.bias_ih.astype(jnp.float32) + params.bias_hh.astype(jnp.float32)
         x_sums += jnp.expand_dims(_by_gate(bias, size), (0, 1))
     end, (y, kept) = scan(
         "lstm_forward",
@@ -110,7 +110,7 @@ def forward(
         interpret=interpret,
     )
     y, end = jax.tree.map(lambda a: a[..., :batch, : size.hidden], (y, end))
-    return (y, end), kept
+    return (y, end), jax.tree.map(lambda a: a[:, :batch], kept)
 
 
 def backward(
@@ -135,7 +135,7 @@ def backward(
         functools.partial(_step_transposed, x.dtype),
         _recurrent_weight(params, size),
         _pad_state(d_end, size),
-        (_pad(d_y, num_steps, size.batch, size.lanes), kept),
+        (_pad(d_y, num_steps, size.batch, size.lanes), jax.tree.map(lambda a: _pad_rows(a, size), kept)),
         _marks(lengths, begins, num_steps, size),
         rows=size.rows,
         reverse=not reverse,
@@ -146,7 +146,7 @@ def backward(
     d_sums = d_sums.reshape(num_steps, batch, 4 * size.hidden)
 
     valid = None if lengths is None else valid_steps(lengths, num_steps)
-    h = h_before(outputs[0], state.h, begins=begins, valid=valid, reverse=reverse)
+    h = h_before(outputs[0], state.h, None, begins=begins, valid=valid, reverse=reverse)
     d_bias = None if params.bias_ih is None else d_sums.sum((0, 1), dtype=jnp.float32)
     d_params = LSTMCellParams(
         weight_ih=_multiply("tbg,tbi->gi", d_sums, x),
@@ -276,6 +276,10 @@ def _pad(a: jax.Array, *shape: int) -> jax.Array:
 
 def _pad_state(state: LSTMState, size: Sizes) -> LSTMState:
     return LSTMState(*(_pad(s, size.batch, size.lanes) for s in state))
+
+
+def _pad_rows(a: jax.Array, size: Sizes) -> jax.Array:
+    return _pad(a, a.shape[0], size.batch, a.shape[2])
 
 
 def _by_gate(a: jax.Array, size: Sizes) -> jax.Array:

@@ -1,4 +1,15 @@
-"""Weights in and out: one file per system; each needs only what its format needs."""
+"""Weights in and out: one function a way and a system; each needs only what its format needs.
+
+PyTorch:        `from_torch`, `to_torch`
+safetensors:    `load_safetensors`, `save_safetensors`
+ONNX:           `from_onnx`, `to_onnx`
+Keras:          `from_keras`, `to_keras`
+Flax:           `from_flax`, `to_flax`
+Haiku:          `from_haiku`
+Equinox:        `from_equinox`
+
+What jaxlstm's own modules hold goes by `jaxlstm.from_named_parameters` and back.
+"""
 
 from jaxlstm.interop._equinox import from_equinox as from_equinox
 from jaxlstm.interop._flax import from_flax as from_flax
@@ -12,3 +23,22 @@ from jaxlstm.interop._safetensors import load_safetensors as load_safetensors
 from jaxlstm.interop._safetensors import save_safetensors as save_safetensors
 from jaxlstm.interop._torch import from_torch as from_torch
 from jaxlstm.interop._torch import to_torch as to_torch
+
+__all__ = [
+    "from_equinox",
+    "from_flax",
+    "from_haiku",
+    "from_keras",
+    "from_onnx",
+    "from_torch",
+    "load_safetensors",
+    "save_safetensors",
+    "to_flax",
+    "to_keras",
+    "to_onnx",
+    "to_torch",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

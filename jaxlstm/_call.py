@@ -1,0 +1,183 @@
+"""A call of an LSTM: its arguments once they are checked, and the run that they ask for."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+
+from jaxlstm import _check
+from jaxlstm._mesh import on_auto_axes, spec_of, varying_alike
+from jaxlstm._stack import Layer, stack
+from jaxlstm._types import LSTMParams, LSTMState
+
+
+class Arrays(NamedTuple):
+    """A call's arguments that are arrays, as `jaxlstm.lstm` describes them."""
+
+    params: LSTMParams
+    x: jax.Array
+    state: LSTMState | None
+    reset_state: LSTMState | None
+    lengths: jax.Array | None
+    resets: jax.Array | None
+    dropout_key: jax.Array | None
+
+
+class Settings(NamedTuple):
+    """A call's other arguments, but the implementation."""
+
+    batch_first: bool
+    dropout: float
+    checkpoint_every: int | None
+    unroll: int | None
+
+
+def checked(
+    params: Any,
+    x: Any,
+    state: Any = None,
+    *,
+    lengths: Any = None,
+    resets: Any = None,
+    reset_state: Any = None,
+    batch_first: Any = False,
+    dropout: Any = 0.0,
+    dropout_key: Any = None,
+    checkpoint_every: Any = None,
+    unroll: Any = None,
+) -> tuple[Arrays, Settings]:
+    """What `jaxlstm.lstm` is called with, refused where it can't be run."""
+    sizes = _check.check_params(params)
+    batch_first = _check.check_flag("batch_first", batch_first)
+    axes = "B, T, I" if batch_first else "T, B, I"
+    x = _check.check_x(x, axes, "T, I", sizes.input_size)
+    batched = x.ndim == 3
+    time_axis = 1 if batched and batch_first else 0
+    num_steps = x.shape[time_axis]
+    if num_steps == 0:
+        raise ValueError(f"x: expected T of at least 1, got T = 0 in {list(x.shape)}. Leave out empty sequences.")
+    batch = (x.shape[1 - time_axis],) if batched else ()
+
+    lead, letters = (sizes.num_layers * sizes.num_directions, *batch), "L*D, B, " if batched else "L*D, "
+    widths = sizes.hidden_size, sizes.output_size
+    if state is not None:
+        state = _check.check_state(state, letters, lead, *widths)
+    if reset_state is not None:
+        reset_state = _check.check_reset_state(reset_state, letters, lead, *widths)
+    if lengths is not None:
+        lengths = _check.check_lengths(lengths, batch, num_steps)
+    if resets is not None:
+        resets = _check.check_resets(resets, axes.removesuffix(", I") if batched else "T", x.shape[:-1])
+    if dropout_key is not None:
+        _check.check_dropout_key(dropout_key)
+    checkpoint_every, unroll = _check.check_loop(checkpoint_every, unroll, num_steps)
+    settings = Settings(batch_first, _check.check_dropout(dropout), checkpoint_every, unroll)
+    return Arrays(tuple(map(tuple, params)), x, state, reset_state, lengths, resets, dropout_key), settings
+
+
+def to(dtype: Any, tree: Any) -> Any:
+    """The tree, its arrays in that dtype."""
+    return jax.tree.map(lambda a: a.astype(dtype), tree)
+
+
+def common_dtype(tree: Any) -> jnp.dtype:
+    """That of a result computed from all arrays of the tree."""
+    return functools.reduce(jnp.promote_types, (leaf.dtype for leaf in jax.tree.leaves(tree)))
+
+
+def accumulator(dtype: Any) -> jnp.dtype:
+    """The dtype of states and gates inside a run: no less than float32."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def run(layer: Layer, arrays: Arrays, settings: Settings) -> tuple[jax.Array, LSTMState]:
+    """Bring every layout and dtype to the one that `stack` knows, run it with that layer function, and back."""
+    return on_auto_axes(functools.partial(_run, layer, settings), _result_specs(arrays, settings), arrays)
+
+
+def _run(layer: Layer, settings: Settings, arrays: Arrays) -> tuple[jax.Array, LSTMState]:
+    dtype = common_dtype((arrays.params, arrays.x))
+    batched = arrays.x.ndim == 3
+    arrays = _time_major(arrays, settings)
+    x, lengths, resets = arrays.x.astype(dtype), _in_range(arrays.lengths, arrays.x.shape[0]), arrays.resets
+    state, reset_state = to(accumulator(dtype), (_start(arrays), arrays.reset_state))
+    state, reset_state = varying_alike((state, reset_state), arrays._replace(state=None, reset_state=None))
+    y, final = stack(
+        functools.partial(layer, checkpoint_every=settings.checkpoint_every, unroll=settings.unroll),
+        to(dtype, arrays.params),
+        x,
+        state,
+        reset_state,
+        lengths=lengths,
+        resets=resets,
+        dropout=settings.dropout,
+        dropout_key=arrays.dropout_key,
+    )
+    final = to(dtype, final)
+    if not batched:
+        return jnp.squeeze(y, 1), LSTMState(*(jnp.squeeze(s, 1) for s in final))
+    return (jnp.swapaxes(y, 0, 1) if settings.batch_first else y), final
+
+
+def _time_major(arrays: Arrays, settings: Settings) -> Arrays:
+    """x `[T, B, I]`, resets `[T, B]`, lengths `[B]`, states with B, whatever axes the call had."""
+
+    def expand(tree, axis):
+        return jax.tree.map(lambda a: jnp.expand_dims(a, axis), tree)
+
+    if arrays.x.ndim == 2:
+        arrays = arrays._replace(
+            x=expand(arrays.x, 1),
+            state=expand(arrays.state, 1),
+            lengths=expand(arrays.lengths, 0),
+            resets=expand(arrays.resets, 1),
+        )
+    elif settings.batch_first:
+        x, resets = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), (arrays.x, arrays.resets))
+        arrays = arrays._replace(x=x, resets=resets)
+    if arrays.reset_state is not None and arrays.reset_state.h.ndim == 2:  # One for all rows.
+        rows = arrays.x.shape[1]
+        shared = (jnp.broadcast_to(s[:, None], (s.shape[0], rows, s.shape[1])) for s in arrays.reset_state)
+        arrays = arrays._replace(reset_state=LSTMState(*shared))
+    return arrays
+
+
+def _start(arrays: Arrays) -> LSTMState:
+    """The initial state h `[L*D, B, P]`, c `[L*D, B, H]`."""
+    if arrays.state is not None:
+        return arrays.state
+    sizes = _check.check_params(arrays.params)
+    lead = (sizes.num_layers * sizes.num_directions, arrays.x.shape[1])
+    dtype = accumulator(arrays.x.dtype)
+    return LSTMState(jnp.zeros((*lead, sizes.output_size), dtype), jnp.zeros((*lead, sizes.hidden_size), dtype))
+
+
+def _in_range(lengths: jax.Array | None, num_steps: Any) -> jax.Array | None:
+    """`int32[B]`, within [0, T] where their values were not known at the door."""
+    if lengths is None:
+        return None
+    wide = lengths if lengths.dtype.itemsize >= 4 else lengths.astype(jnp.int32)
+    return jnp.clip(wide, 0, jnp.asarray(num_steps, wide.dtype)).astype(jnp.int32)
+
+
+def _result_specs(arrays: Arrays, settings: Settings) -> tuple[P, LSTMState]:
+    """Where output and final state lie on a mesh of `Explicit` axes: rows of the batch where those of an argument do."""
+    if arrays.x.ndim == 2:
+        time, _ = spec_of(arrays.x)
+        return P(time), LSTMState(P(), P())  # pyright: ignore[reportArgumentType]: each stands for an array
+    time, rows, _ = _swapped(spec_of(arrays.x), settings)
+    if rows is None and arrays.resets is not None:
+        rows = _swapped(spec_of(arrays.resets), settings)[1]
+    if rows is None and arrays.lengths is not None:
+        (rows,) = spec_of(arrays.lengths)
+    if rows is None and arrays.state is not None:
+        rows = spec_of(arrays.state.h)[1]
+    final: Any = P(None, rows)
+    return P(*_swapped((time, rows), settings)), LSTMState(final, final)
+
+
+def _swapped(spec: tuple, settings: Settings) -> tuple:
+    first, second, *rest = spec
+    return (second, first, *rest) if settings.batch_first else spec

@@ -1,0 +1,96 @@
+"""Which implementation a call would run on each platform, and why not the others."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxlstm import implementations
+from jaxlstm._call import checked, run
+from jaxlstm._types import LSTMParams
+from jaxlstm.implementations import xla
+
+PLATFORMS = ("cpu", "tpu", "cuda")
+
+
+class Explanation(NamedTuple):
+    """What runs on one platform.
+
+    Attributes:
+        implementation: the name of what `implementation=None` runs there.
+        reasons: for each other implementation, why it doesn't.
+    """
+
+    implementation: str
+    reasons: dict[str, str]
+
+
+class Explanations(dict[str, Explanation]):
+    """An `Explanation` for each platform; prints as a table."""
+
+    def __repr__(self) -> str:
+        rows = [("platform", "None runs", "not", "because")]
+        for platform, (implementation, reasons) in self.items():
+            first = (platform, implementation)
+            rows += [(*(first if k == 0 else ("", "")), name, why) for k, (name, why) in enumerate(reasons.items())]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return "\n".join(lines)
+
+
+def explain(
+    params: LSTMParams, x: jax.typing.ArrayLike, state: Any = None, *, implementation: str | None = None, **options: Any
+) -> Explanations:
+    """Which implementation `jaxlstm.lstm` would run on CPU, TPU and NVIDIA GPU for such a call, and why not the others.
+
+    Nothing is computed. What is known only once the program is made is left out: whether it is exported, and how XLA
+    shares it out over devices.
+
+    Args:
+        params: as in `jaxlstm.lstm`, and so is all else.
+        x: `[T, B, I]`, `[B, T, I]` with `batch_first`, or `[T, I]`.
+        state: initial `(h, c)`, or None.
+        implementation: checked, but what is explained is what None would run.
+        **options: `lengths`, `resets`, ...
+
+    Returns:
+        A dict from "cpu", "tpu" and "cuda" to `Explanation(implementation, reasons)`, which prints as a table.
+
+    Raises:
+        ValueError, TypeError: as `jaxlstm.lstm` does.
+
+    >>> import jax, jax.numpy as jnp, jaxlstm
+    >>> params = jaxlstm.init_lstm(jax.random.key(0), input_size=3, hidden_size=5, dtype=jnp.float64)
+    >>> jaxlstm.explain(params, jnp.ones((7, 2, 3)))["tpu"].implementation
+    'xla'
+    """
+    implementations.by_name(implementation)
+    arrays, settings = checked(params, x, state, **options)
+    unable: dict[str, str] = {}
+
+    def look(params, x, state, reset_state, *, lengths, begins, **options):
+        """A layer that only looks whether kernels could run it; one kernel must serve all layers."""
+        operands, masks = implementations.Operands(params, x, state), implementations.Masks(lengths, begins)
+        for entry in implementations.KERNELS:
+            unasked = implementations.why_not_unasked(entry, operands)
+            unable_to = implementations.why_not(entry, operands, reset_state, masks, **options)
+            if unasked or unable_to:
+                unable.setdefault(entry.name, ". Here, too: ".join(filter(None, (unasked, unable_to))))
+        return xla.layer(params, x, state, reset_state, lengths=lengths, begins=begins, **options)
+
+    jax.eval_shape(functools.partial(run, look, settings=settings), arrays)
+    return Explanations({platform: _on(platform, unable) for platform in PLATFORMS})
+
+
+def _on(platform: str, unable: dict[str, str]) -> Explanation:
+    able = [e for e in implementations.KERNELS if e.platform == platform and e.name not in unable]
+    chosen = able[0].name if able else "xla"
+    reasons = {}
+    for entry in implementations.KERNELS:
+        if entry.platform != platform:
+            reasons[entry.name] = f"it runs on {entry.platform} only"
+        elif entry.name != chosen:
+            reasons[entry.name] = unable.get(entry.name, f'"{chosen}" comes first')
+    if chosen != "xla":
+        reasons["xla"] = f'"{chosen}" comes first'
+    return Explanation(chosen, reasons)
