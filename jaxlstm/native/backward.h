@@ -15,13 +15,14 @@ namespace jaxlstm::INSTRUCTION_SET {
 
 struct BackwardRoom {
   BackwardRoom(const Layer& layer, Index rows, Room& room)
-      : steps(steps_at_once(layer, rows, z_stride(layer))),
+      : cells(cells_at_once(layer, rows, z_stride(layer))),
+        steps(cells / rows),
         x_stride(up(layer.I)),
         h_stride(up(layer.P)),
         c_stride(up(layer.H)),
         left_stride(padded(layer.P)),
-        z(room.take(steps * rows * z_stride(layer))),
-        x(room.take(steps * rows * x_stride)),
+        z(room.take(cells * z_stride(layer))),
+        x(room.take(cells * x_stride)),
         left(room.take(rows * left_stride)),
         product(room.take(rows * larger(h_stride, c_stride))),
         h(room.take(rows * h_stride)),
@@ -29,7 +30,7 @@ struct BackwardRoom {
 
   static Index z_stride(const Layer& layer) { return padded(4 * layer.H); }
 
-  Index steps, x_stride, h_stride, c_stride, left_stride;
+  Index cells, steps, x_stride, h_stride, c_stride, left_stride;
   float *z, *x;    // d_z and d_x of some steps, a row a cell
   float* left;     // d_h of one step's cells
   float* product;  // a product's rows, likewise

@@ -13,19 +13,20 @@ namespace jaxlstm::INSTRUCTION_SET {
 
 struct ForwardRoom {
   ForwardRoom(const Layer& layer, Index rows, Room& room)
-      : steps(steps_at_once(layer, rows, z_stride(layer))),
+      : cells(cells_at_once(layer, rows, z_stride(layer))),
+        steps(cells / rows),
         left_stride(padded(larger(layer.I, larger(layer.P, layer.H)))),
         h_stride(up(layer.P)),
         c_stride(up(layer.H)),
-        left(room.take(steps * rows * left_stride)),
-        z(room.take(steps * rows * z_stride(layer))),
+        left(room.take(cells * left_stride)),
+        z(room.take(cells * z_stride(layer))),
         h(room.take(rows * h_stride)),
         c(room.take(rows * c_stride)),
         projected(room.take(rows * h_stride)) {}
 
   static Index z_stride(const Layer& layer) { return 4 * up(layer.H); }
 
-  Index steps, left_stride, h_stride, c_stride;
+  Index cells, steps, left_stride, h_stride, c_stride;
   float* left;       // the left operand of a product, row by row
   float* z;          // [cells, 4, up(H)]
   float *h, *c;      // the state of each row

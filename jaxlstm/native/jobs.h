@@ -9,7 +9,7 @@
 namespace jaxlstm {
 
 // A part is worth a thread of its own if it has so many operations, some 20 us: waking one takes about as long.
-inline constexpr double WORTH_A_THREAD = 2e6;
+inline double worth_a_thread = 2e6;
 
 // What is cut for each model, at multiples of `unit` only.
 struct Extent {
@@ -25,7 +25,7 @@ struct Extent {
 template <typename Run, typename SpaceFor, typename RunPart>
 Job cut(const Run& run, Index M, Index threads, Extent extent, double operations, SpaceFor space_for,
         RunPart run_part) {
-  const double worth = std::min(static_cast<double>(threads), operations / WORTH_A_THREAD);
+  const double worth = std::min(static_cast<double>(threads), operations / worth_a_thread);
   const Index workers = larger(1, static_cast<Index>(worth));
   const Index parts = larger(1, smaller(extent.units(), (workers + M - 1) / M));
   const Index largest = (extent.units() + parts - 1) / parts * extent.unit;

@@ -12,9 +12,9 @@ struct Exponential {
 
 // x = n ln 2 + r, |r| <= ln 2 / 2, so that scale = 2^n and fraction = exp(r) - 1 = r + r^2 p(r). The polynomial is a
 // least maximum fit of our own, error 3e-9. ln 2 is taken in two parts, of which n times the first is exact.
-inline Exponential exponential(Vector x) {
-  x = x > 88.0f ? Vector{} + 88.0f : x;  // NaN compares false, and stays
-  x = x < -87.0f ? Vector{} - 87.0f : x;
+inline Exponential exponential(Vector x, float most) {
+  x = x > most ? Vector{} + most : x;  // NaN compares false, and stays
+  x = x < -30.0f ? Vector{} - 30.0f : x;  // exp(-30) is nothing beside 1
   constexpr float TO_INTEGER = 12582912.0f;  // 1.5 * 2^23: adding it leaves the integer in the lowest bits
   const Vector shifted = x * 1.44269504f + TO_INTEGER;
   const Vector n = shifted - TO_INTEGER;
@@ -27,15 +27,15 @@ inline Exponential exponential(Vector x) {
   return {reinterpret_cast<Vector>(scale), p * (r * r) + r};
 }
 
-// 1 / (1 + exp(-x))
+// 1 / (1 + exp(-x)); exp is infinite from 2^128, which 89 rounds to.
 inline Vector sigmoid(Vector x) {
-  const Exponential e = exponential(-x);
-  return 1.0f / (e.scale * e.fraction + e.scale + 1.0f);
+  const Exponential e = exponential(-x, 89.0f);
+  return 1.0f / (e.scale * (e.fraction + 1.0f) + 1.0f);
 }
 
-// e / (e + 2) with e = exp(2x) - 1, which is exact near 0 and at most 1.
+// e / (e + 2) with e = exp(2x) - 1: exact near 0, and 1 from where 2 is nothing beside e.
 inline Vector tanh(Vector x) {
-  const Exponential power = exponential(x + x);
+  const Exponential power = exponential(x + x, 30.0f);
   const Vector e = power.scale * power.fraction + (power.scale - 1.0f);
   return e / (e + 2.0f);
 }

@@ -33,10 +33,11 @@ inline Index length(const Layer& layer, Index b) {
 // The number of the step that is taken after so many others.
 inline Index step(const Layer& layer, Index taken) { return layer.reverse ? layer.T - 1 - taken : taken; }
 
-// Of how many steps the products that hang on no state are made at once: as many as leave their result in the cache.
-inline Index steps_at_once(const Layer& layer, Index rows, Index columns) {
+// How many cells, steps of rows, at most are multiplied at once where no state is waited for: as many as leave their
+// result in the cache. Grows with the rows, as the room that it is taken for must.
+inline Index cells_at_once(const Layer& layer, Index rows, Index columns) {
   constexpr Index FLOATS = 64 * 1024;
-  return larger(1, smaller(layer.T, FLOATS / larger(1, rows * columns)));
+  return larger(rows, smaller(layer.T * rows, FLOATS / columns));
 }
 
 // Calls f(b) for each row that takes step t.
