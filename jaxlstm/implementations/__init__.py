@@ -11,12 +11,13 @@ import jax
 
 from jaxlstm._stack import Layer
 from jaxlstm._types import LSTMCellParams, LSTMState
-from jaxlstm.implementations import cudnn, pallas, xla
+from jaxlstm.implementations import cudnn, native, pallas, xla
 from jaxlstm.implementations._kernel import Entry, Masks, Operands, Run, layer, refused
 
 KERNELS = [
     Entry("pallas", pallas, platform="tpu", proven=False, by_rows=True, exports=True),
     Entry("cudnn", cudnn, platform="cuda", proven=False, by_rows=False, exports=True),
+    Entry("native", native, platform="cpu", proven=True, by_rows=True, exports=False),
 ]
 """The kernels, of one platform the better before the worse; `proven=True` lets None take one."""
 
