@@ -178,7 +178,9 @@ def _backward(reverse: bool) -> Callable:
 
 def _mapped_first(size: int, mapped: Any, operands: Any) -> Any:
     """Every array with the mapped axis in front, repeated where it is not mapped over."""
-    return jax.tree.map(lambda a, is_mapped: a if is_mapped else jnp.broadcast_to(a, (size, *a.shape)), operands, mapped)
+    return jax.tree.map(
+        lambda a, is_mapped: a if is_mapped else jnp.broadcast_to(a, (size, *a.shape)), operands, mapped
+    )
 
 
 def _merge(tree: Any) -> Any:
