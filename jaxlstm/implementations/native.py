@@ -152,7 +152,7 @@ def _forward(reverse: bool, keep: bool) -> Callable:
 
     @run.def_vmap
     def batch(size: int, mapped, params: LSTMCellParams, x: jax.Array, state: LSTMState, masks: Masks):
-        operands = _mapped_first(size, mapped, (params, x, state, masks))
+        operands = _mapped_first(size, tuple(mapped), (params, x, state, masks))
         if any(jax.tree.leaves(mapped[0])):
             out = _unmerge(size, run(*_merge(operands)))
         else:
@@ -170,7 +170,7 @@ def _backward(reverse: bool) -> Callable:
 
     @run.def_vmap
     def batch(size: int, mapped, *operands):
-        out = _unmerge(size, run(*_merge(_mapped_first(size, mapped, operands))))
+        out = _unmerge(size, run(*_merge(_mapped_first(size, tuple(mapped), operands))))
         return out, jax.tree.map(lambda _: True, out)
 
     return run
