@@ -56,7 +56,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
-from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxlstm._types import LSTMState
@@ -158,6 +158,7 @@ def shardings(mesh: Mesh | AbstractMesh, specs: Any, arrays: Any) -> Any:
     >>> jax.device_put(x, sharding.shardings(mesh, sharding.input_spec(), x)).sharding.spec
     P(None, 'batch')
     """
+
     def place(path, array, spec) -> NamedSharding:
         sharding = NamedSharding(mesh, spec)
         _check(path, array, sharding)

@@ -2,6 +2,7 @@
 
 import functools
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +41,9 @@ def test_nothing_of_an_empty_row_reaches_a_gradient_but_through_the_state_that_i
     np.testing.assert_array_equal(d_state.h[:, 1], 1)  # cos(0), and no step between
 
 
-@pytest.mark.parametrize("options", [{}, {"checkpoint_every": 2}, {"lengths": []}, {"resets": np.zeros((T, 0), bool)}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"checkpoint_every": 2}, {"lengths": []}, {"resets": np.zeros((T, 0), bool)}], ids=str
+)
 def test_an_empty_batch_has_zero_derivatives(options):
     x, state = jnp.zeros((T, 0, I)), jaxlstm.zero_state(PARAMS, 0)
     gradient = jax.grad(functools.partial(loss, **options), argnums=(0, 1, 2))
@@ -73,8 +76,14 @@ def test_lengths_as_a_list(wrap):
 def test_states_come_out_as_they_came_in_so_that_loops_carry_them(dtype):
     params = jaxlstm.init_lstm(jax.random.key(0), I, H, dtype=dtype)
     xs = X.astype(dtype)
+    state: Any
+
+    def step(state: Any, x: jax.Array) -> Any:
+        y, state = jaxlstm.lstm(params, x[None], state)
+        return state, y
+
     for state in (jaxlstm.zero_state(params, B), tuple(jaxlstm.zero_state(params, B))):
-        final, ys = jax.lax.scan(lambda s, x: jaxlstm.lstm(params, x[None], s)[::-1], state, xs)
+        final, ys = jax.lax.scan(step, state, xs)
         assert type(final) is type(state)
         assert_same(ys[:, 0], jaxlstm.lstm(params, xs)[0], atol=float(jnp.finfo(dtype).eps))
         start = jax.tree.map(lambda a: a[0], state)
@@ -114,7 +123,9 @@ def test_dropout_masks_differ_by_layer():
 
 
 def test_unroll_is_obeyed():
-    loops = {unroll: str(jax.make_jaxpr(lambda x, u=unroll: jaxlstm.lstm(PARAMS[:1], x, unroll=u))(X)) for unroll in (1, 3)}
+    loops = {
+        unroll: str(jax.make_jaxpr(lambda x, u=unroll: jaxlstm.lstm(PARAMS[:1], x, unroll=u))(X)) for unroll in (1, 3)
+    }
     assert {unroll: set(re.findall(r"unroll=(\d)", text)) for unroll, text in loops.items()} == {1: {"1"}, 3: {"3"}}
 
 

@@ -140,7 +140,9 @@ def test_init_refuses(changes, error, words):
         jaxlstm.init_lstm(jax.random.key(0), **{"input_size": 3, "hidden_size": 4} | changes)
 
 
-@pytest.mark.parametrize("half", [0.5, np.float32(0.5), np.array(0.5), jnp.float32(0.5)], ids=lambda a: type(a).__name__)
+@pytest.mark.parametrize(
+    "half", [0.5, np.float32(0.5), np.array(0.5), jnp.float32(0.5)], ids=lambda a: type(a).__name__
+)
 def test_any_concrete_number_is_a_dropout(half):
     key = jax.random.key(0)
     wanted = jaxlstm.lstm(PARAMS, X, dropout=0.5, dropout_key=key)[0]
@@ -148,7 +150,9 @@ def test_any_concrete_number_is_a_dropout(half):
 
 
 def test_a_traced_dropout_is_refused():
-    with pytest.raises(TypeError, match="dropout: expected a number from 0 to 1, got a traced value. It must be known"):
+    with pytest.raises(
+        TypeError, match=r"dropout: expected a number from 0 to 1, got a traced value\. It must be known"
+    ):
         jax.jit(lambda rate: jaxlstm.lstm(PARAMS, X, dropout=rate))(0.5)
 
 

@@ -11,12 +11,13 @@ import jax
 
 from jaxlstm._stack import Layer
 from jaxlstm._types import LSTMCellParams, LSTMState
-from jaxlstm.implementations import cudnn, pallas, xla
+from jaxlstm.implementations import cudnn, native, pallas, xla
 from jaxlstm.implementations._kernel import Entry, Masks, Operands, Run, layer, refused
 
 KERNELS = [
     Entry("pallas", pallas, platform="tpu", proven=False, by_rows=True, exports=True),
     Entry("cudnn", cudnn, platform="cuda", proven=False, by_rows=False, exports=True),
+    Entry("native", native, platform="cpu", proven=True, by_rows=True, exports=False),
 ]
 """The kernels, of one platform the better before the worse; `proven=True` lets None take one."""
 
@@ -29,7 +30,9 @@ REFERENCES: dict[str, Layer] = {"cudnn": _first_gradient_only}
 """Where forward mode and higher derivatives of a kernel come from that was asked for by name, if not from `xla`."""
 
 
-def why_not(entry: Entry, operands: Operands, reset_state: LSTMState | None, masks: Masks, **options: Any) -> str | None:
+def why_not(
+    entry: Entry, operands: Operands, reset_state: LSTMState | None, masks: Masks, **options: Any
+) -> str | None:
     """The reason why a kernel can't run such a layer, on whatever platform; None if it can."""
     if options["checkpoint_every"] is not None:
         return "it keeps every step for the backward pass (checkpoint_every must be None)"

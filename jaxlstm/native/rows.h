@@ -1,0 +1,64 @@
+// Rows of the batch on their way through time, and room to work in.
+#pragma once
+
+#include "vector.h"
+
+namespace jaxlstm::INSTRUCTION_SET {
+
+// Rows in the cache start on lines of their own, and one line apart from a power of two.
+constexpr Index padded(Index columns) { return up(columns) + LANES; }
+
+// Parts of one allocation, one after the other; counts them where there is none yet.
+class Room {
+ public:
+  explicit Room(float* from) : from_(from) {}
+
+  float* take(Index floats) {
+    float* part = from_ ? from_ + taken_ : nullptr;
+    taken_ += up(floats);
+    return part;
+  }
+
+  Index taken() const { return taken_; }
+
+ private:
+  float* from_;
+  Index taken_ = 0;
+};
+
+inline Index length(const Layer& layer, Index b) {
+  return layer.lengths ? larger(0, smaller(layer.lengths[b], layer.T)) : layer.T;
+}
+
+// The number of the step that is taken after so many others.
+inline Index step(const Layer& layer, Index taken) { return layer.reverse ? layer.T - 1 - taken : taken; }
+
+// How many cells, steps of rows, at most are multiplied at once where no state is waited for: as many as leave their
+// result in the cache. Grows with the rows, as the room that it is taken for must.
+inline Index cells_at_once(const Layer& layer, Index rows, Index columns) {
+  constexpr Index FLOATS = 64 * 1024;
+  return larger(rows, smaller(layer.T * rows, FLOATS / columns));
+}
+
+// Calls f(b) for each row that takes step t.
+template <typename F>
+inline void each_live(const Layer& layer, Range rows, Index t, F f) {
+  for (Index b = rows.first; b < rows.last; ++b)
+    if (t < length(layer, b)) f(b);
+}
+
+// Zeros in [T, B, columns] past each row's length.
+inline void zero_padding(const Layer& layer, Range rows, float* a, Index columns) {
+  if (!layer.lengths) return;
+  for (Index t = 0; t < layer.T; ++t)
+    for (Index b = rows.first; b < rows.last; ++b)
+      if (t >= length(layer, b)) zero(a + (t * layer.B + b) * columns, columns);
+}
+
+inline bool begins(const Layer& layer, Index t, Index b) { return layer.begins && layer.begins[t * layer.B + b]; }
+
+inline void add(float* to, const float* from, Index count) {
+  for (Index k = 0; k < count; ++k) to[k] += from[k];
+}
+
+}  // namespace jaxlstm::INSTRUCTION_SET

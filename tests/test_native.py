@@ -1,0 +1,277 @@
+"""The native kernels: right in each instruction set, a row's bits the same in any company, under all transformations."""
+
+import concurrent.futures
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from derivatives import loss_of, plain_layer, problem
+from jax import export
+
+import jaxlstm
+from jaxlstm import _stack
+from jaxlstm.implementations import native
+
+ROOT = Path(__file__).parents[1]
+LIBRARY: Any = native.library()
+assert LIBRARY is not None, native.NOT_BUILT
+
+
+def instruction_sets() -> list[str]:
+    """Those that this machine can run, widest first."""
+    names: list[str] = []
+    while LIBRARY.jaxlstm_instruction_set(len(names)):
+        names.append(f"widest but {len(names)}")
+    return names
+
+
+@pytest.fixture(params=instruction_sets())
+def instruction_set(request):
+    LIBRARY.jaxlstm_choose(instruction_sets().index(request.param))
+    yield
+    LIBRARY.jaxlstm_choose(0)
+
+
+lstm = functools.partial(jaxlstm.lstm, implementation="native")
+
+
+def in_float32(tree):
+    return jax.tree.map(lambda a: a.astype(jnp.float32), tree)
+
+
+def assert_close(got, wanted):
+    """Within a rounding of float32, of the largest value of each array."""
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * max(1, np.abs(b).max()))
+
+
+def assert_same_bits(got, wanted):
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bias": False},
+        {"bidirectional": True, "ragged": True, "resets": True},
+        {"bidirectional": True, "ragged": True, "resets": True, "proj_size": 2},
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_value_and_gradient_are_those_of_the_plain_scan_in_float64(options):
+    def value_and_gradient(run, args):
+        return jax.jit(lambda args: (run(*args), jax.grad(loss_of(run), argnums=(0, 1, 2))(*args)))(args)
+
+    with jax.enable_x64(True):
+        args, _, kwargs = problem(**options)
+        wanted = value_and_gradient(functools.partial(_stack.stack, plain_layer, **kwargs), args)
+    assert_close(value_and_gradient(functools.partial(lstm, **kwargs), in_float32(args)), wanted)
+
+
+SANITIZERS = {"none": ("", 2000), "address": ("-fsanitize=address,undefined", 80), "thread": ("-fsanitize=thread", 80)}
+
+
+@pytest.mark.parametrize("sanitizer", SANITIZERS)
+def test_random_problems_without_xla(sanitizer, tmp_path):
+    """tests/native/driver.cc: values, gradients and bits of random sizes and options, and nothing undefined."""
+    flags, count = SANITIZERS[sanitizer]
+    configure = ["cmake", "-S", str(ROOT / "jaxlstm/native"), "-B", str(tmp_path), "-DJAXLSTM_STRICT=ON"]
+    configure += ["-DCMAKE_BUILD_TYPE=Debug", f"-DCMAKE_CXX_FLAGS=-O1 -fno-sanitize-recover=all {flags}"]
+    configure += [f"-DJAXLSTM_DRIVER={ROOT / 'tests/native'}", "-DJAX_FFI_INCLUDE_DIR=/"]
+    for command in (
+        configure,
+        ["cmake", "--build", str(tmp_path), "--target", "driver", "--parallel", "2"],
+        [str(tmp_path / "driver"), str(count)],
+    ):
+        result = subprocess.run(command, capture_output=True, text=True)
+        assert result.returncode == 0, result.stdout + result.stderr
+    sets = len(instruction_sets())
+    assert result.stdout == f"{count} problems agree in each of {sets} instruction sets\n"
+
+
+PARAMS = jaxlstm.init_lstm(jax.random.key(0), 24, 80, bidirectional=True)
+X = jax.random.normal(jax.random.key(1), (20, 37, 24))  # enough for a second thread
+
+
+@pytest.mark.usefixtures("instruction_set")
+def test_bits_of_a_row_do_not_depend_on_the_others():
+    run = jax.jit(jax.value_and_grad(lambda x: jnp.sum(jnp.sin(lstm(PARAMS, x)[0]))))
+    values = jax.jit(functools.partial(lstm, PARAMS))
+    output, state = values(X)
+    _, d_x = run(X)
+    for rows in (slice(0, 1), slice(5, 8), slice(20, 37)):
+        alone, alone_state = values(X[:, rows])
+        assert_same_bits(alone, output[:, rows])
+        assert_same_bits(alone_state, jax.tree.map(lambda a, rows=rows: a[:, rows], state))
+        assert_same_bits(run(X[:, rows])[1], d_x[:, rows])
+
+
+def test_the_same_call_gives_the_same_bits():
+    gradient = jax.jit(jax.grad(lambda params: jnp.sum(jnp.sin(lstm(params, X)[0]))))
+    first = gradient(PARAMS)
+    for _ in range(5):
+        assert_same_bits(gradient(PARAMS), first)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-42])
+def test_extreme_values_travel_as_in_xla(value):
+    x = X.at[7, 2, 5].set(value).at[3, 30, 0].set(-value)
+    state = jaxlstm.zero_state(PARAMS, batch_size=37)
+    state = state._replace(c=state.c.at[0, 9, 4].set(value))
+
+    def results(implementation):
+        return jax.jit(functools.partial(jaxlstm.lstm, implementation=implementation))(PARAMS, x, state)
+
+    for got, wanted in zip(*(jax.tree.leaves(results(name)) for name in ("native", "xla")), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)  # NaN equals NaN here
+
+
+def gradients(params, x):
+    """Of each of both results, and no other."""
+    return jax.grad(loss_of(lambda params, x: lstm(params, x)), argnums=(0, 1))(params, x)
+
+
+@pytest.mark.parametrize("inner", [(None, 0), (0, None), (0, 0)])
+@pytest.mark.parametrize("outer", [(None, 0), (0, None)])
+def test_nested_vmap(outer, inner):
+    params = jax.tree.map(lambda a: a[:1] * 0 + a, jaxlstm.init_lstm(jax.random.key(2), 3, 5))
+    x = jax.random.normal(jax.random.key(3), (4, 2, 3))
+    operands = (params, x)
+    for axes in (inner, outer):
+        operands = tuple(
+            a if axis is None else jax.tree.map(lambda a: jnp.stack([a, 2 * a, -a]), a)
+            for a, axis in zip(operands, axes, strict=True)
+        )
+    got = jax.jit(jax.vmap(jax.vmap(gradients, inner), outer))(*operands)
+    one = jax.jit(gradients)
+
+    def element(axes, operands, k):
+        return tuple(
+            a if axis is None else jax.tree.map(lambda a: a[k], a) for a, axis in zip(operands, axes, strict=True)
+        )
+
+    for j in range(3):
+        for k in range(3):
+            wanted = one(*element(inner, element(outer, operands, j), k))
+            assert_close(jax.tree.map(lambda a, j=j, k=k: a[j, k], got), wanted)
+
+
+def test_shared_parameters_make_one_batch_of_a_mapped_axis():
+    text = jax.jit(jax.vmap(functools.partial(lstm, PARAMS))).lower(jnp.stack([X, X])).as_text()
+    assert "M = 1 : i64" in text
+    assert "B = 74 : i64" in text
+
+
+def test_what_is_kept_serves_twice():
+    """The backward pass writes over it; who still needs it must not notice."""
+    args = PARAMS, X
+    weights = jax.random.normal(jax.random.key(5), (2, 20, 37, 160))
+
+    def twice(params, x):
+        (output, _), pullback = jax.vjp(lambda *args: lstm(*args), params, x)
+        zero = jaxlstm.zero_state(params, batch_size=37)
+        return output, [pullback((w, zero)) for w in weights]
+
+    output, both = jax.jit(twice)(*args)
+    eager_output, eager = twice(*args)
+    assert_same_bits(eager_output, output)
+    for got, of_eager, w in zip(both, eager, weights, strict=True):
+        wanted = jax.jit(jax.grad(lambda *args, w=w: jnp.sum(lstm(*args)[0] * w), argnums=(0, 1)))(*args)
+        assert_close(got, wanted)
+        assert_close(of_eager, wanted)
+
+
+def test_donated_buffers():
+    state = jaxlstm.zero_state(PARAMS, batch_size=37)
+    step = functools.partial(lstm, PARAMS)
+    wanted = step(X, step(X, state)[1])
+    donating = jax.jit(lambda x, state: step(x, state), donate_argnums=(1,))
+    _, state = donating(X, state)
+    assert_close(donating(X, state), wanted)
+
+
+def test_many_threads_at_once():
+    run = jax.jit(jax.grad(lambda params, x: jnp.sum(jnp.sin(lstm(params, x)[0])), argnums=(0, 1)))
+    inputs = [X * scale for scale in (0.5, 1, 2)]
+    wanted = [run(PARAMS, x) for x in inputs]
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        results = [pool.submit(run, PARAMS, inputs[k % 3]) for k in range(30)]
+        for k, result in enumerate(results):
+            assert_same_bits(result.result(), wanted[k % 3])
+
+
+DEVICES = """
+import jax, jax.numpy as jnp, jaxlstm, numpy as np
+jax.config.update("jax_num_cpu_devices", 4)
+params = jaxlstm.init_lstm(jax.random.key(0), 24, 80)
+x = jax.random.normal(jax.random.key(1), (20, 36, 24))
+run = jax.jit(jax.grad(lambda params, x: jnp.sum(jaxlstm.lstm(params, x, implementation="native")[0] ** 2), (0, 1)))
+wanted = run(params, x)
+for _ in range(5):
+    results = [run(*jax.device_put((params, x), device)) for device in jax.devices()]  # all under way at once
+    for got in results:
+        jax.tree.map(np.testing.assert_array_equal, got, wanted)
+print(len(results))
+"""
+
+
+def test_several_devices_at_once():
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    result = subprocess.run([sys.executable, "-c", DEVICES], capture_output=True, text=True, env=environment)
+    assert result.stdout == "4\n", result.stderr
+
+
+def shapes_of(*, num_steps: Any = 5, batch: int = 2, input_size: int = 3, dtype: Any = jnp.float32):
+    params = jax.eval_shape(lambda key: jaxlstm.init_lstm_cell(key, input_size, 4, dtype=dtype), jax.random.key(0))
+    state: Any = jax.ShapeDtypeStruct((batch, 4), jnp.float32)
+    x: Any = jax.ShapeDtypeStruct((num_steps, batch, input_size), dtype)
+    return params, x, jaxlstm.LSTMState(state, state)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (shapes_of(), None),
+        (shapes_of(dtype=jnp.bfloat16), "float32 only, not bfloat16"),
+        (shapes_of(batch=0), r"\[5, 0, 3\]"),
+        (shapes_of(num_steps=export.symbolic_shape("T")[0]), r"\[T, 2, 3\]"),
+    ],
+)
+def test_why_not(given, reason):
+    got = native.why_not(*given, lengths=None, begins=None, reverse=False)
+    assert (got is None) == (reason is None)
+    if reason is not None:
+        with pytest.raises(NotImplementedError, match=reason):
+            raise NotImplementedError(got)
+
+
+def test_where_it_is_not_built(monkeypatch):
+    monkeypatch.setattr(native, "library", lambda: None)
+    with pytest.raises(NotImplementedError, match=r'^implementation="native": .*for want of a C\+\+17 compiler'):
+        jaxlstm.lstm(PARAMS, X[:3], implementation="native")
+    assert jaxlstm.explain(PARAMS, X[:3])["cpu"].implementation == "xla"
+    assert_close(jaxlstm.lstm(PARAMS, X[:3]), jaxlstm.lstm(PARAMS, X[:3], implementation="xla"))
+
+
+def test_installs_without_a_compiler(tmp_path):
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--skip-dependency-check", "--outdir"]
+    environment = os.environ | {"CXX": "/no/such/compiler"}
+    result = subprocess.run([*command, str(tmp_path), str(ROOT)], capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert [wheel.name.split("-", 2)[2] for wheel in tmp_path.iterdir()] == ["py3-none-any.whl"]
+    assert '"native" was left out' in result.stdout + result.stderr
+
+
+def test_the_library_is_loaded_at_first_need():
+    code = "import jaxlstm.implementations.native as native; print(native.library.cache_info().currsize)"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment).stdout == "0\n"
