@@ -18,13 +18,13 @@ from jaxlstm import _stack, implementations
 from jaxlstm.implementations import KERNELS
 
 NAMES = [entry.name for entry in KERNELS]
-ON_CPU = {"xla": "xla", "pallas": "pallas", "None": None}
+ON_CPU = {"xla": "xla", "pallas": "pallas", "native": "native", "None": None}
 
 
 @pytest.fixture(params=ON_CPU)
 def lstm(request):
     """`jaxlstm.lstm` by one implementation; None finds Pallas's kernels proven for the CPU."""
-    with table_of(interpreted("cpu")):
+    with table_of(interpreted("cpu"), *(entry for entry in KERNELS if entry.name == "native")):
         yield functools.partial(jaxlstm.lstm, implementation=ON_CPU[request.param])
 
 
@@ -149,7 +149,7 @@ def test_the_first_kernel_of_a_platform_that_can_serve_is_chosen():
 
 
 @pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["pallas", "cudnn"])
 def test_a_named_kernel_says_why_it_cannot_serve_here(name, transform):
     reason = rf'implementation="{name}": .*(TPU|NVIDIA GPU).* Use "xla" or None\.'
     with pytest.raises(NotImplementedError, match=reason):

@@ -36,7 +36,17 @@ def run(*command: str, cwd: Path, **environment: str) -> str:
 def built(tmp_path_factory) -> tuple[Path, Path]:
     """The sdist and the wheel, as `python -m build` makes them."""
     out = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--no-isolation", "--skip-dependency-check", "--outdir", str(out), str(ROOT), cwd=out)
+    run(
+        sys.executable,
+        "-m",
+        "build",
+        "--no-isolation",
+        "--skip-dependency-check",
+        "--outdir",
+        str(out),
+        str(ROOT),
+        cwd=out,
+    )
     (sdist,), (wheel,) = out.glob("*.tar.gz"), out.glob("*.whl")
     return sdist, wheel
 
@@ -56,7 +66,9 @@ def test_wheel_holds_the_package_and_nothing_else(built):
     assert packaged == {
         str(path.relative_to(ROOT))
         for path in (ROOT / "jaxlstm").rglob("*")
-        if path.is_file() and path.suffix not in (".pyc", ".so") and (path.suffix == ".py" or path.parent.name != "native")
+        if path.is_file()
+        and path.suffix not in (".pyc", ".so")
+        and (path.suffix == ".py" or path.parent.name != "native")
     } | {"jaxlstm/native/jaxlstm_native.so"}
     assert "jaxlstm/py.typed" in packaged
     others = {name.split("/", 1)[1] for name in names if name not in packaged}

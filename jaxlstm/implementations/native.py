@@ -152,7 +152,7 @@ def _forward(reverse: bool, keep: bool) -> Callable:
 
     @run.def_vmap
     def batch(size: int, mapped, params: LSTMCellParams, x: jax.Array, state: LSTMState, masks: Masks):
-        operands = _mapped_first(size, mapped, (params, x, state, masks))
+        operands = _mapped_first(size, tuple(mapped), (params, x, state, masks))
         if any(jax.tree.leaves(mapped[0])):
             out = _unmerge(size, run(*_merge(operands)))
         else:
@@ -170,7 +170,7 @@ def _backward(reverse: bool) -> Callable:
 
     @run.def_vmap
     def batch(size: int, mapped, *operands):
-        out = _unmerge(size, run(*_merge(_mapped_first(size, mapped, operands))))
+        out = _unmerge(size, run(*_merge(_mapped_first(size, tuple(mapped), operands))))
         return out, jax.tree.map(lambda _: True, out)
 
     return run
@@ -178,7 +178,9 @@ def _backward(reverse: bool) -> Callable:
 
 def _mapped_first(size: int, mapped: Any, operands: Any) -> Any:
     """Every array with the mapped axis in front, repeated where it is not mapped over."""
-    return jax.tree.map(lambda a, is_mapped: a if is_mapped else jnp.broadcast_to(a, (size, *a.shape)), operands, mapped)
+    return jax.tree.map(
+        lambda a, is_mapped: a if is_mapped else jnp.broadcast_to(a, (size, *a.shape)), operands, mapped
+    )
 
 
 def _merge(tree: Any) -> Any:
