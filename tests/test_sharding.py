@@ -182,7 +182,7 @@ def main() -> None:
 
 
 def kernels(one: tuple) -> dict:
-    """Kernels that agree with `one`, their rows over all devices: by `jit` on both kinds of mesh, and by `shard_map`."""
+    """Kernels that agree with `one`, their rows over all devices: by `jit` on both kinds of mesh, by `shard_map`."""
     report = {}
     params: Any
     with table_of(interpreted("cpu")):
