@@ -26,7 +26,7 @@
 # 5. an **ensemble trained by `vmap`**, in one program.
 #
 # The data are the *Japanese Vowels* of Kudo, Toyama and Shimbo (1999): nine men say two vowels, /a/ then /e/; each
-# frame of a recording is 12 cepstrum coefficients; the task is to tell who speaks. They come inside the package `aeon`
+# frame of a recording is 12 cepstrum coefficients; the task is to tell who speaks. They come with the package `sktime`
 # (BSD licence; `pip install -e '.[notebooks]'` brings it), so nothing is downloaded here.
 
 # %%
@@ -40,10 +40,10 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
-from aeon.datasets import load_japanese_vowels
 from flax import nnx
 from sklearn.decomposition import PCA
 from sklearn.metrics import confusion_matrix
+from sktime.datasets import load_japanese_vowels
 
 import jaxlstm
 import jaxlstm.nnx
@@ -70,11 +70,11 @@ class Split(NamedTuple):
 
 def load(name):
     """The training or the test utterances, as the data set's authors split them."""
-    utterances, speaker = load_japanese_vowels(name)  # Each utterance is [12, T], of its own T.
+    utterances, speaker = load_japanese_vowels(name, return_type="df-list")  # Each utterance is [T, 12], of its own T.
     x = np.full((len(utterances), 29, 12), np.nan, np.float32)
     for row, utterance in zip(x, utterances, strict=True):
-        row[: utterance.shape[1]] = utterance.T
-    return Split(jnp.array(x), jnp.array([u.shape[1] for u in utterances]), jnp.array(speaker.astype(int) - 1))
+        row[: len(utterance)] = utterance
+    return Split(jnp.array(x), jnp.array([len(u) for u in utterances]), jnp.array(speaker.astype(int) - 1))
 
 
 def standardize(data):

@@ -26,7 +26,7 @@ def interpreted(platform: str, name: str = "pallas", *, proven: bool = True) -> 
 @contextlib.contextmanager
 def table_of(*entries: implementations.Entry) -> Iterator[None]:
     """The table holds these kernels alone."""
-    clear: Any = _lstm._run.clear_cache  # noqa: B009: pyright does not know it.
+    clear: Any = _lstm._run.clear_cache  # pyright does not know it.
     with mock.patch.object(implementations, "KERNELS", list(entries)):
         clear()  # What None meant before.
         try:

@@ -143,6 +143,22 @@ def test_both_biases_are_summed_in_float32():
         assert 0.6 < float(y[0, 0, 0]) < 0.7, num_steps  # tanh(tanh(1)); in bfloat16 it would be 0
 
 
+@pytest.mark.parametrize("num_steps", [1, 3])
+def test_every_product_of_half_precision_accumulates_in_float32(num_steps):
+    params = jaxlstm.init_lstm(jax.random.key(0), I, H, num_layers=2, proj_size=2, dtype=jnp.bfloat16)
+    x = X[:num_steps].astype(jnp.bfloat16)
+    state = jaxlstm.LSTMState(jnp.ones((B, 2), jnp.bfloat16), jnp.ones((B, H), jnp.bfloat16))
+    programs = {
+        "gradient": jax.jit(jax.grad(lambda *args: loss(*args).astype(jnp.float32), argnums=(0, 1))).lower(params, x),
+        "tangent": jax.jit(lambda *args: jax.jvp(loss, args, args)).lower(params, x),
+        "cell": jax.jit(jaxlstm.lstm_cell).lower(params[0][0], state, x[0]),
+    }
+    for name, program in programs.items():
+        results = re.findall(r"stablehlo\.dot_general.*-> tensor<\S*x(\w+)>", program.as_text())
+        assert len(results) >= 3, name
+        assert set(results) == {"f32"}, name
+
+
 def test_profiles_name_layers_and_directions():
     text = jax.jit(jaxlstm.lstm).lower(PARAMS, X).as_text(debug_info=True)
     assert all(f"lstm{name}/" in text for name in ("_l0", "_l0_reverse", "_l1", "_l1_reverse"))
