@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxlstm._types import LSTMCellParams, LSTMParams
-from jaxlstm.interop._cells import reading, stacked, summed_bias, unprojected
+from jaxlstm.interop._cells import in_jax, reading, stacked, summed_bias, unprojected
 from jaxlstm.interop._found import pick
 from jaxlstm.interop._keras_file import find_keras
 from jaxlstm.interop._keras_layer import cells_of
@@ -51,12 +51,12 @@ def from_keras(weights: Any, name: str | Sequence[str] | None = None) -> LSTMPar
         with reading(os.fspath(weights)):
             found = find_keras(weights)
             names = [name] if name is None or isinstance(name, str) else name
-            return stacked(layer for each in names for layer in pick(found, each, "name").params())
+            return in_jax(stacked(layer for each in names for layer in pick(found, each, "name").params()))
     if name is not None:
         raise ValueError("name: picks a layer of a file; weights is none.")
     several = isinstance(weights, list | tuple) and weights and not hasattr(weights[0], "shape")
     with reading("weights"):
-        return stacked(cells_of(layer) for layer in (weights if several else [weights]))
+        return in_jax(stacked(cells_of(layer) for layer in (weights if several else [weights])))
 
 
 def to_keras(params: LSTMParams) -> list[list[np.ndarray]]:

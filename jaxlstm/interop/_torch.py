@@ -1,16 +1,17 @@
 """PyTorch's `state_dict`s, in and out."""
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxlstm._check import check_cell_params, check_params
 from jaxlstm._names import flatten
 from jaxlstm._types import LSTMCellParams, LSTMParams
+from jaxlstm.interop._cells import as_numpy, in_jax
 from jaxlstm.interop._leaves import assemble, layout
+from jaxlstm.interop._reparametrized import explicit
+from jaxlstm.interop._trees import joined, unwrapped
 
 
 def from_torch(source: Any, prefix: str = "") -> Any:
@@ -42,15 +43,24 @@ def from_torch(source: Any, prefix: str = "") -> Any:
     >>> params = jaxlstm.interop.from_torch(state_dict, prefix="lstm")
     >>> output, state = jaxlstm.lstm(params, jnp.ones((7, 2, 3)))
     """
+    return in_jax(read(source, prefix))
+
+
+def read(source: Any, prefix: str = "") -> LSTMParams | LSTMCellParams:
+    """As `from_torch`, in numpy."""
     if callable(getattr(source, "state_dict", None)):
         source = source.state_dict()
+    source = unwrapped(source)
     if not isinstance(source, Mapping):
         raise TypeError(
             "source: expected a state_dict, an nn.LSTM, an nn.LSTMCell or a mapping of names to arrays, got "
             f"{type(source).__name__}. Load a file first: torch.load(path, weights_only=True)."
         )
-    plan = layout(source, prefix)
-    return assemble(plan, {name: _as_numpy(key, source[key]) for name, key in plan.keys.items()})
+    if set(source) == {"params"} and not prefix.startswith("params"):  # Linen's variables.
+        source = source["params"]
+    leaves = explicit(joined(source))
+    plan = layout(leaves, prefix)
+    return assemble(plan, {name: as_numpy(key, leaves[key]()) for name, key in plan.keys.items()})
 
 
 def to_torch(params: LSTMParams | LSTMCellParams) -> dict[str, np.ndarray]:
@@ -79,17 +89,3 @@ def to_torch(params: LSTMParams | LSTMCellParams) -> dict[str, np.ndarray]:
         check_params(params)
     # Row-major, as files want it, and writable, as torch wants it: a JAX array's own numpy view is read-only.
     return {name: np.array(leaf, order="C") for name, leaf in flatten(params).items()}
-
-
-def _as_numpy(key: str, leaf: Any) -> np.ndarray:
-    """A leaf of any framework in numpy."""
-    torch = sys.modules.get("torch")  # A tensor can only come from a torch that somebody has imported.
-    try:
-        if torch is None or not isinstance(leaf, torch.Tensor):
-            return np.asarray(leaf)
-        tensor = leaf.detach().cpu().contiguous()
-        if tensor.dtype == torch.bfloat16:
-            return tensor.view(torch.int16).numpy().view(jnp.bfloat16)
-        return tensor.numpy()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"{key}: expected an array, got {type(leaf).__name__}: {error}") from error
