@@ -1,4 +1,4 @@
-"""What a Keras model's configuration says of its LSTM layers: their names, equations, and where a file has their arrays.
+"""What a Keras model's configuration says of its LSTM layers: names, equations, and where a file has their arrays.
 
 A configuration is nested objects `{"class_name": ..., "config": {...}}`. Files of two kinds go by it. A `.keras`
 addresses an object by the attributes that lead to it, and the members of a list by their class and a count:

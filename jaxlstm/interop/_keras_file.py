@@ -68,10 +68,7 @@ def find_keras(path: str | os.PathLike) -> dict[str, Found]:
         if len(text) > _MOST_CONFIG + os.path.getsize(path):
             raise ValueError(f"its configuration has {len(text)} bytes, more than the file itself.")
     config = json.loads(text)
-    if config:
-        placed = _configured(config, groups, names)
-    else:
-        placed = _unconfigured(groups, names)
+    placed = _configured(config, groups, names) if config else _unconfigured(groups, names)
 
     taken = [each.name for each in placed]
     found = {each.name if taken.count(each.name) == 1 else each.path: _found(each) for each in placed}
