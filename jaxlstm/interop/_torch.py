@@ -19,9 +19,11 @@ def from_torch(source: Any, prefix: str = "") -> Any:
 
     Args:
         source: a `state_dict`, an `nn.LSTM`, an `nn.LSTMCell` or a module that holds one, or any mapping of PyTorch's
-            names to arrays: torch tensors on any device, numpy or JAX arrays.
-        prefix: which layer of a larger model: "encoder.lstm" takes the keys that start with "encoder.lstm.". Every key
-            below it must belong to the LSTM.
+            names to arrays, torch's on any device, numpy's or JAX's; nested ones too, as a checkpoint of
+            `{"model": state_dict}`, variables of `jaxlstm.LSTM`, a `jaxlstm.nnx.LSTM`, or what orbax restores of one.
+            Weights under weight norm are computed.
+        prefix: which layer of a larger model: "encoder.lstm" takes the keys that start with "encoder.lstm." (or with
+            "encoder.lstm/", where that is how they are joined). Every key below it must belong to the LSTM.
 
     Returns:
         `LSTMParams`, or `LSTMCellParams` where names have no `_l0`; copies, in the source's dtypes. Where JAX's
@@ -29,7 +31,8 @@ def from_torch(source: Any, prefix: str = "") -> Any:
         parameters: tell them to `jaxlstm.lstm`.
 
     Raises:
-        ValueError: a missing or surplus key, or a wrong shape; the message names the key.
+        ValueError: a missing or surplus key, a wrong shape, or a weight that is quantized, pruned or parametrized
+            otherwise; the message names the key.
         TypeError: a source that is no mapping, or a leaf that is no floating array.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
@@ -43,11 +46,6 @@ def from_torch(source: Any, prefix: str = "") -> Any:
     >>> params = jaxlstm.interop.from_torch(state_dict, prefix="lstm")
     >>> output, state = jaxlstm.lstm(params, jnp.ones((7, 2, 3)))
     """
-    return in_jax(read(source, prefix))
-
-
-def read(source: Any, prefix: str = "") -> LSTMParams | LSTMCellParams:
-    """As `from_torch`, in numpy."""
     if callable(getattr(source, "state_dict", None)):
         source = source.state_dict()
     source = unwrapped(source)
@@ -58,7 +56,12 @@ def read(source: Any, prefix: str = "") -> LSTMParams | LSTMCellParams:
         )
     if set(source) == {"params"} and not prefix.startswith("params"):  # Linen's variables.
         source = source["params"]
-    leaves = explicit(joined(source))
+    return in_jax(from_leaves(joined(source), prefix))
+
+
+def from_leaves(source: Mapping[str, Any], prefix: str = "") -> LSTMParams | LSTMCellParams:
+    """As `from_torch`, from leaves by their whole names, and in numpy."""
+    leaves = explicit(source)
     plan = layout(leaves, prefix)
     return assemble(plan, {name: as_numpy(key, leaves[key]()) for name, key in plan.keys.items()})
 
