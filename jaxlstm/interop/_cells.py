@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxlstm._check import FLOATS, check_params
 from jaxlstm._types import LSTMCellParams, LSTMParams
@@ -33,10 +34,18 @@ def reading(source: str) -> Iterator[None]:
     except (FileNotFoundError, IsADirectoryError, PermissionError, ImportError):
         raise
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{source}: {error}") from error
+        raise ValueError(f"{source}: {printable(error)}") from error
+    except MemoryError as error:
+        raise ValueError(f"{source}: takes more memory than there is for it.") from error
     # Parsers of foreign formats raise what they like on a broken or hostile file: none of it may pass unnamed.
     except Exception as error:
-        raise ValueError(f"{source}: not readable, {type(error).__name__}: {error}") from error
+        raise ValueError(f"{source}: not readable, {type(error).__name__}: {printable(error)}") from error
+
+
+def printable(words: object) -> str:
+    """Text that may hold a file's own words, in one line, and with what would steer a terminal written out."""
+    line = " ".join(str(words).split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def file_size(path: str | os.PathLike) -> int:
@@ -63,7 +72,7 @@ def check_array(name: str, value: Any, axes: str, shape: Sequence[int | None]) -
 
 def as_numpy(name: str, leaf: Any) -> np.ndarray:
     """A leaf of any framework in numpy, or as numpy sees it if it is none."""
-    if isinstance(leaf, jax.core.Tracer):
+    if isinstance(leaf, Tracer):
         raise TypeError(
             f"{name}: a traced value. Weights are read outside of jit, vmap and grad: import them first, and pass the "
             "parameters in as an argument."

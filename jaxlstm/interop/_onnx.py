@@ -137,7 +137,7 @@ def _below(graph: Graph, node: Any, scope: Scope) -> Any:
         if upper.get("hidden_size") != hidden or hidden < 1:
             return None
         directions = _DIRECTIONS[_direction(maker)]
-        home = scope.holding(maker.output[0])
+        home = scope.holding(maker.output[0]) or scope
         # T and B may stand written in the graph.
         told = dict(zip("BTDH" if lower.get("layout") else "TDBH", home.shape(maker.output[0]), strict=False))
         sizes = told.get("T") or 3, told.get("B") or 2, directions, hidden

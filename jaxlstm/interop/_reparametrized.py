@@ -7,6 +7,7 @@ Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.parametriz
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,14 +39,14 @@ _REFUSED = (
 
 def explicit(leaves: Mapping[str, Any]) -> dict[str, Callable[[], Any]]:
     """By name, what makes each leaf; pairs under weight norm become the weight that they stand for."""
-    made = {key: lambda key=key: leaves[key] for key in leaves}
+    made: dict[str, Callable[[], Any]] = {key: partial(leaves.__getitem__, key) for key in leaves}
     for key in leaves:
         for pattern, other in _NORM:
             match = pattern.fullmatch(key)
-            direction = other.format(*match.groups()) if match else None
+            direction = other.format(*match.groups()) if match else ""
             if match and direction in leaves:
                 del made[key], made[direction]
-                made[match[1] + match[2]] = lambda g=key, v=direction: _normed(leaves, g, v)
+                made[match[1] + match[2]] = partial(_normed, leaves, key, direction)
     return made
 
 

@@ -8,7 +8,7 @@ import safetensors.numpy
 
 from jaxlstm._types import LSTMCellParams, LSTMParams
 from jaxlstm._write import replacing
-from jaxlstm.interop._cells import check_finite, file_size, in_jax
+from jaxlstm.interop._cells import check_finite, file_size, in_jax, printable
 from jaxlstm.interop._leaves import assemble, layout
 from jaxlstm.interop._torch import to_torch
 
@@ -60,10 +60,11 @@ def load_safetensors(path: str | os.PathLike, prefix: str = "") -> Any:
         return params
     except safetensors.SafetensorError as error:
         raise ValueError(
-            f"{path}: expected a whole safetensors file, got one that can't be read: {error}. Fetch or write it anew."
+            f"{path}: expected a whole safetensors file, got one that can't be read: {printable(error)}. "
+            "Fetch or write it anew."
         ) from error
     except (ValueError, TypeError) as error:
-        raise type(error)(f"{path}: {error}") from error
+        raise type(error)(f"{path}: {printable(error)}") from error
 
 
 def save_safetensors(params: LSTMParams | LSTMCellParams, path: str | os.PathLike) -> None:
