@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,8 +18,8 @@ from typing import Any
 if sys.platform != "win32":  # There only the wall clock limits it.
     import resource
 
-_SECONDS, _BYTES_PER_SECOND = 10, 10**7
-_PATIENCE = 12
+_SECONDS, _BYTES_PER_SECOND = 8, 10**7
+_PATIENCE = 10
 """Wall time to processor time, as the machine may be busy."""
 _SLACK, _MOST_EXPANSION = 2**28, 64
 _PARSERS = {
@@ -41,14 +41,11 @@ def isolated(function: Callable[..., Any], path: Path, *args: Any) -> Any:
             memory, or crashed. The message names the file.
     """
     parser = _PARSERS.get(path.suffix.lower()[1:], "torch")
-    if sys.platform == "win32":
-        context = multiprocessing.get_context("spawn")
-    else:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["jaxlstm.interop._files", parser])
-    ours, theirs = context.Pipe()
+    context = _context(parser)
+    ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_serve, args=(theirs, parser, function, path, args), daemon=True)
-    process.start()
+    with _same_path():
+        process.start()
     theirs.close()
     try:
         ours.recv()  # It has imported what it needs.
@@ -65,6 +62,32 @@ def isolated(function: Callable[..., Any], path: Path, *args: Any) -> Any:
     if isinstance(result, Exception):
         raise result
     return result[0]
+
+
+def _context(parser: str) -> Any:
+    if sys.platform == "win32":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    # What processes are forked from is started once: with what is needed now, and what may be needed later.
+    others = [name for name in {*_PARSERS.values(), "torch"} if name in sys.modules]
+    context.set_forkserver_preload(["jaxlstm.interop._files", parser, *others])
+    return context
+
+
+@contextlib.contextmanager
+def _same_path() -> Iterator[None]:
+    """Python, as started here, imports from where this one does, and not from the folder that it stands in."""
+    theirs = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONSAFEPATH": "1"}
+    before = {name: os.environ.get(name) for name in theirs}
+    os.environ.update(theirs)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _serve(connection: Connection, parser: str, function: Callable[..., Any], path: Path, args: tuple) -> None:
