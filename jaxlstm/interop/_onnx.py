@@ -90,6 +90,8 @@ def find_onnx(model_or_path: Any) -> dict[str, Found]:
         if below is not None:
             above.setdefault(names[id(below)], name)
 
+    if not nodes:  # Then whichever is picked, that is why.
+        others = {name: each._replace(upper=k > 0) for k, (name, each) in enumerate(others.items())}
     uppers = set(above.values())
     return others | {
         name: Found(
