@@ -102,6 +102,8 @@ def _serve(connection: Connection, parser: str, function: Callable[..., Any], pa
         connection.send((function(path, *args),))
     except (OSError, ValueError, TypeError, ImportError) as error:
         connection.send(error)
+    except MemoryError:
+        connection.send(ValueError(f"{path}: not read: it takes more memory than {_bytes(path) >> 20} MB."))
 
 
 def _seconds(path: Path) -> float:
