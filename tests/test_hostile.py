@@ -64,11 +64,10 @@ def deep_groups(path: Path) -> None:
 
 def circles(path: Path) -> None:
     with h5py.File(path, "w") as file:
-        for name in "abcd":
-            file.create_group(name)
-        for name in "abcd":
-            for other in "abcd":
-                file[name][other] = file[other]
+        groups = {name: file.create_group(name) for name in "abcd"}
+        for group in groups.values():
+            for name, other in groups.items():
+                group[name] = other
 
 
 def nested_json(path: Path) -> None:

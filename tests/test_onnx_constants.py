@@ -30,7 +30,11 @@ CONSTANT: dict[str, tuple[list, dict[str, np.ndarray], dict[str, np.ndarray]]] =
         {"W": BYTES["Wq"] * SCALE, "R": BYTES["Rq"] * SCALE},
     ),
     "ConstantOfShape": ([make("ConstantOfShape", "n", "C")], {"n": np.array([1, 8 * H])}, {"B": 0 * B}),
-    "Expand": ([make("Expand", "b n", "C")], {"b": np.float32([0.5]), "n": np.array([1, 8 * H])}, {"B": 0 * B + 0.5}),
+    "Expand": (
+        [make("Expand", "b n", "C")],
+        {"b": np.array([0.5], np.float32), "n": np.array([1, 8 * H])},
+        {"B": 0 * B + 0.5},
+    ),
     "Mul": ([make("Mul", "W s", "V")], {"s": np.float32(2)}, {"W": 2 * W}),
     "Gather": ([make("Gather", "W i", "V", axis=2)], {"i": np.array([2, 0, 1])}, {"W": W[:, :, [2, 0, 1]]}),
     "Split and Concat": (
@@ -53,6 +57,7 @@ def test_weights_made_of_constants_are_what_onnx_runtime_runs(case):
     assert_identical(from_onnx(model), from_onnx(lstm(initializers=stands_for)))
     model.ir_version = 8
     x = np.random.default_rng(0).normal(size=(5, 2, I)).astype(np.float32)
+    expected: Any
     (expected,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})
     y, _ = jaxlstm.lstm(from_onnx(model), x)
     np.testing.assert_allclose(y, expected[:, 0], rtol=0, atol=1e-6)

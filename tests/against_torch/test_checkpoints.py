@@ -20,7 +20,7 @@ from jaxlstm.interop import _files, from_haiku, from_torch
 I, H = 3, 4  # noqa: E741
 
 
-def lstm(**options: Any) -> torch.nn.LSTM:
+def lstm(**options: Any) -> Any:
     return torch.nn.LSTM(I, H, **options)
 
 
@@ -50,7 +50,7 @@ def test_names_may_be_joined_by_slashes():
         from_torch(leaves)
 
 
-def normed(module: torch.nn.Module, kind: str, dim: int | None) -> torch.nn.Module:
+def normed(module: torch.nn.Module, kind: str, dim: Any) -> torch.nn.Module:
     """One whose weights are not at the start, where g is |v|."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # The older of the two is on its way out.
