@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import struct
 import tracemalloc
 import zipfile
@@ -139,7 +140,11 @@ def crash(path: Path) -> None:  # noqa: ARG001
 
 
 def swallow(path: Path) -> None:  # noqa: ARG001
-    bytes(2**40)
+    bytes(2**30)
+
+
+def most_seconds(path: Path) -> int:  # noqa: ARG001
+    return resource.getrlimit(resource.RLIMIT_CPU)[0]
 
 
 @pytest.mark.parametrize(
@@ -157,6 +162,10 @@ def test_whatever_a_parser_does_is_one_line(parser, words, tmp_path, monkeypatch
     path.write_bytes(b"")
     with pytest.raises(ValueError, match=f"^{path}: {words}"):
         _isolated.isolated(parser, path)
+
+
+def test_processor_time_is_limited_whatever_the_clock_says(tmp_path):
+    assert 0 < _isolated.isolated(most_seconds, tmp_path / "some.npz") < 60
 
 
 STEERING = "\x1b]0;title\x07\x1b[31mred\u202e"

@@ -93,6 +93,13 @@ def test_the_longest_name_is_written(ending, tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
+def test_what_was_private_is_private_while_it_is_written(tmp_path):
+    path = tmp_path / "out"
+    path.touch(0o600)
+    with replacing(path) as temporary:
+        assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
+
+
 def test_two_at_once_each_write_a_whole_file(tmp_path):
     path = tmp_path / "out"
     both_write = threading.Barrier(2)
