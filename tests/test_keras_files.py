@@ -223,6 +223,12 @@ def test_arrays_in_bfloat16_are_read(tmp_path):
             file.create_dataset(name, data=array).attrs["dtype"] = "bfloat16"
     assert_identical(from_keras(path), from_keras(half))
 
+    write_h5(tmp_path / "old.h5", named("model_weights/it/it", half), keras_of(dtype="bfloat16"))
+    assert_identical(from_keras(tmp_path / "old.h5"), from_keras(half))
+    write_h5(tmp_path / "old.h5", named("model_weights/it/it", half), keras_of())
+    with pytest.raises(ValueError, match=r"recurrent_kernel: expected one of .* got \|V2"):
+        from_keras(tmp_path / "old.h5")
+
 
 @pytest.mark.parametrize("ending", ["keras", "h5"])
 def test_our_own_file_comes_back_whole(ending, tmp_path, monkeypatch, caplog):

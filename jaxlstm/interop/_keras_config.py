@@ -88,6 +88,14 @@ def refuse_other_arrays(way: Way, arrays: Sequence[Any]) -> None:
         )
 
 
+def is_bfloat16(way: Way) -> bool:
+    """Whether a direction's arrays are said to be in bfloat16, which HDF5 has no type for."""
+    policy = way.config.get("dtype")
+    if isinstance(policy, dict) and isinstance(policy.get("config"), dict):
+        policy = policy["config"].get("name")
+    return policy == "bfloat16"
+
+
 def _object(node: Any, address: str, names: tuple[frozenset[str], ...], old: bool) -> Iterator[Layer]:
     config = node["config"]
     if isinstance(config, list):  # A Sequential of Keras 2.2.

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxlstm._types import LSTMParams
@@ -17,6 +18,7 @@ from jaxlstm.interop._h5 import H5File
 from jaxlstm.interop._keras_config import (
     OLD_CONTAINER,
     Layer,
+    is_bfloat16,
     is_one_stack,
     layers_of,
     refuse_other_arrays,
@@ -30,10 +32,8 @@ _NUMBERED = ("0", "1", "2")
 _MODEL, _OPTIMIZERS = "model_weights", ("optimizer", "optimizer_weights")
 _MOST_CONFIG = 2**20
 _GROUP_NAME = "a group's name, as the file has none of layers"
-_NOT_TOLD = (
-    "the file's configuration does not tell its equations. Load the model in Keras and give the layer itself, or its "
-    "get_weights()."
-)
+_REMEDY = "Load the model in Keras and give the layer itself, or its get_weights()."
+_NOT_TOLD = f"the file's configuration does not tell its equations. {_REMEDY}"
 
 
 class _Group(NamedTuple):
@@ -134,16 +134,20 @@ def _found(placed: _Placed) -> Found:
             if layer is not None:
                 refuse_other_equations(layer)
             if not groups:
-                raise ValueError(f"the file's arrays are none that its configuration promises. {_NOT_TOLD}")
+                raise ValueError(f"the file's arrays are none that its configuration promises. {_REMEDY}")
             for k, group in enumerate(groups):
                 if group.surplus:
                     raise ValueError(f"{group.surplus[0]}: surplus; an LSTM's cell has kernel, recurrent_kernel, bias.")
                 if layer is not None:
                     refuse_other_arrays(layer.ways[k], list(group.arrays.values()))
-            params = stacked([cells_of_arrays([a for group in groups for a in group.arrays.values()])])
-            for group in groups:
-                for key, array in group.arrays.items():
-                    check_finite(key, array)
+            arrays = {
+                key: array.view(jnp.bfloat16) if array.dtype == "V2" and layer and is_bfloat16(layer.ways[k]) else array
+                for k, group in enumerate(groups)
+                for key, array in group.arrays.items()
+            }
+            params = stacked([cells_of_arrays(list(arrays.values()))])
+            for key, array in arrays.items():
+                check_finite(key, array)
             return params
 
     return Found(read, reverse=placed.layer is not None and placed.layer.reverse, note=placed.note)
