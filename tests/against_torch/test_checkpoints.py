@@ -15,7 +15,7 @@ from trees import assert_identical
 
 import jaxlstm
 from jaxlstm.cli.convert import inspect
-from jaxlstm.interop import _files, from_haiku, from_torch
+from jaxlstm.interop import _files, from_haiku, from_onnx, from_torch, to_onnx
 
 I, H = 3, 4  # noqa: E741
 
@@ -141,3 +141,17 @@ def test_leaves_in_bfloat16_that_require_gradients_are_read_by_every_importer():
     params = from_haiku({"w": w, "b": torch.zeros(4 * H, dtype=torch.bfloat16, requires_grad=True)})
     assert params[0][0].weight_ih.dtype == jnp.bfloat16
     assert from_torch(dict(lstm(dtype=torch.bfloat16).named_parameters()))[0][0].bias_hh.dtype == jnp.bfloat16
+
+
+def test_onnx_runtimes_quantizers_take_our_file_and_are_known_by_theirs(tmp_path):
+    """Here, as its symbolic shape inference needs sympy, which torch brings."""
+    quantization = importlib.import_module("onnxruntime.quantization")
+    prepare = importlib.import_module("onnxruntime.quantization.shape_inference").quant_pre_process
+    params = from_torch(lstm())
+    ours, prepared, theirs = (tmp_path / f"{name}.onnx" for name in ("ours", "prepared", "theirs"))
+    to_onnx(params, ours)
+    prepare(ours, prepared)
+    assert_identical(from_onnx(prepared), params)
+    quantization.quantize_dynamic(prepared, theirs, op_types_to_quantize=["LSTM"])
+    with pytest.raises(ValueError, match="a DynamicQuantizeLSTM, whose weights ONNX Runtime has rounded to 8 bits"):
+        from_onnx(theirs)
