@@ -1,4 +1,4 @@
-"""The native kernels: right in each instruction set, a row's bits the same in any company, under all transformations."""
+"""The native kernels: right in each instruction set, the same bits for a row in any company, under transformations."""
 
 import concurrent.futures
 import functools
