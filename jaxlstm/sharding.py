@@ -158,7 +158,6 @@ def shardings(mesh: Mesh | AbstractMesh, specs: Any, arrays: Any) -> Any:
     >>> jax.device_put(x, sharding.shardings(mesh, sharding.input_spec(), x)).sharding.spec
     P(None, 'batch')
     """
-
     def place(path, array, spec) -> NamedSharding:
         sharding = NamedSharding(mesh, spec)
         _check(path, array, sharding)

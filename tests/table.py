@@ -47,8 +47,6 @@ def recording(entry: implementations.Entry, why_not: str | None = None) -> tuple
         return entry.kernel.backward(*args, **options)
 
     kernel: Any = types.SimpleNamespace(
-        why_not=entry.kernel.why_not if why_not is None else lambda *_, **__: why_not,
-        forward=forward,
-        backward=backward,
+        why_not=entry.kernel.why_not if why_not is None else lambda *_, **__: why_not, forward=forward, backward=backward
     )
     return entry._replace(kernel=kernel), calls

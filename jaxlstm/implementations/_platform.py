@@ -78,9 +78,7 @@ def lower(function: Callable, ctx: mlir.LoweringRuleContext, *args: Any) -> Any:
     """The program of a function of arrays, written as for one device: how it lies on a mesh is no longer its concern."""
     plain = [[ShapedArray(a.shape, a.dtype) for a in avals] for avals in (ctx.avals_in, ctx.avals_out)]
     with _one_device():
-        return mlir.lower_fun(function, multiple_results=True)(
-            ctx.replace(avals_in=plain[0], avals_out=plain[1]), *args
-        )
+        return mlir.lower_fun(function, multiple_results=True)(ctx.replace(avals_in=plain[0], avals_out=plain[1]), *args)
 
 
 def shapes_of(function: Callable, *args: Any) -> Any:
@@ -224,7 +222,9 @@ def _batch(primitive, args, axes, *, ways, otherwise, like):
         return jax.vmap(function, in_axes=in_axes)
 
     def moved(rows, mapped_axes):
-        return tuple(axis if axis < 0 or of is None else axis + 1 for axis, of in zip(rows, mapped_axes, strict=True))
+        return tuple(
+            axis if axis < 0 or of is None else axis + 1 for axis, of in zip(rows, mapped_axes, strict=True)
+        )
 
     def of_way(way: Way) -> Way:
         rows = None
