@@ -265,6 +265,16 @@ def test_why_not(given, reason):
             raise NotImplementedError(got)
 
 
+@pytest.mark.parametrize(
+    ("num_steps", "batch", "hidden", "better"),
+    [(20, 1, 64, True), (2, 32, 64, True), (2, 4, 64, False), (20, 8, 8, True), (20, 64, 8, False)],
+)
+def test_none_leaves_to_xla_what_xla_does_faster(num_steps, batch, hidden, better):
+    params = jax.eval_shape(lambda key: jaxlstm.init_lstm(key, 3, hidden), jax.random.key(0))
+    x = jax.ShapeDtypeStruct((num_steps, batch, 3), jnp.float32)
+    assert jaxlstm.explain(params, x)["cpu"].implementation == ("native" if better else "xla")
+
+
 def test_where_it_is_not_built(monkeypatch):
     monkeypatch.setattr(native, "library", lambda: None)
     with pytest.raises(NotImplementedError, match=r'^implementation="native": .*for want of a C\+\+17 compiler'):
