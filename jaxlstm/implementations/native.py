@@ -101,6 +101,8 @@ def why_not_unasked(x: jax.Array, state: LSTMState) -> str | None:
     Rows of H < 16 leave lanes idle, and `xla` fills them with other rows: 1.9 at B, H = 256, 8, but 0.5 at 8, 8.
     """
     (T, B, _), H = x.shape, state.c.shape[1]
+    if not all(isinstance(size, int) for size in (T, B)):
+        return None  # It can't serve them at all.
     if T < 16 and T * B < 64:
         return f"packing the weights takes longer than it saves in T = {T} steps of B = {B} rows"
     if H < LANES and B >= 32:
