@@ -60,7 +60,7 @@ _SUBMODULES = ("initializers", "interop", "linen", "nnx", "sharding")
 
 
 def __getattr__(name: str) -> _typing.Any:
-    """Import what not every user needs when it is first asked for: Flax takes as long as JAX itself."""
+    """Import what not every user needs when it is first asked for, Flax above all."""
     import importlib
 
     if name in _SUBMODULES:

@@ -1,6 +1,7 @@
 """A call of an LSTM: its arguments once they are checked, and the run that they ask for."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxlstm import _check
 from jaxlstm._mesh import on_auto_axes, spec_of, varying_alike
-from jaxlstm._stack import Layer, stack
+from jaxlstm._stack import stack
 from jaxlstm._types import LSTMParams, LSTMState
 
 
@@ -83,21 +84,29 @@ def to(dtype: Any, tree: Any) -> Any:
 
 
 def common_dtype(tree: Any) -> jnp.dtype:
-    """That of a result computed from all arrays of the tree."""
-    return functools.reduce(jnp.promote_types, (leaf.dtype for leaf in jax.tree.leaves(tree)))
+    """That of a result computed from all arrays of the tree: promoted here, by contract, under any setting of JAX."""
+    return functools.reduce(_promote, (leaf.dtype for leaf in jax.tree.leaves(tree)))
 
 
 def accumulator(dtype: Any) -> jnp.dtype:
     """The dtype of states and gates inside a run: no less than float32."""
-    return jnp.promote_types(dtype, jnp.float32)
+    return _promote(dtype, jnp.float32)
 
 
-def run(layer: Layer, arrays: Arrays, settings: Settings) -> tuple[jax.Array, LSTMState]:
-    """Bring every layout and dtype to the one that `stack` knows, run it with that layer function, and back."""
+def _promote(dtype: Any, other: Any) -> jnp.dtype:
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.promote_types(dtype, other)
+
+
+def run(layer: Callable, arrays: Arrays, settings: Settings) -> tuple[jax.Array, LSTMState]:
+    """Bring every layout and dtype to the one that `stack` knows, run it, and back.
+
+    The layer is a `jaxlstm._stack.Layer` that also takes `checkpoint_every` and `unroll`.
+    """
     return on_auto_axes(functools.partial(_run, layer, settings), _result_specs(arrays, settings), arrays)
 
 
-def _run(layer: Layer, settings: Settings, arrays: Arrays) -> tuple[jax.Array, LSTMState]:
+def _run(layer: Callable, settings: Settings, arrays: Arrays) -> tuple[jax.Array, LSTMState]:
     dtype = common_dtype((arrays.params, arrays.x))
     batched = arrays.x.ndim == 3
     arrays = _time_major(arrays, settings)
@@ -122,7 +131,7 @@ def _run(layer: Layer, settings: Settings, arrays: Arrays) -> tuple[jax.Array, L
 
 
 def _time_major(arrays: Arrays, settings: Settings) -> Arrays:
-    """x `[T, B, I]`, resets `[T, B]`, lengths `[B]`, states with B, whatever axes the call had."""
+    """X `[T, B, I]`, resets `[T, B]`, lengths `[B]`, states with B, whatever axes the call had."""
 
     def expand(tree, axis):
         return jax.tree.map(lambda a: jnp.expand_dims(a, axis), tree)
@@ -163,7 +172,7 @@ def _in_range(lengths: jax.Array | None, num_steps: Any) -> jax.Array | None:
 
 
 def _result_specs(arrays: Arrays, settings: Settings) -> tuple[P, LSTMState]:
-    """Where output and final state lie on a mesh of `Explicit` axes: rows of the batch where those of an argument do."""
+    """Where output and final state lie on a mesh of `Explicit` axes: the rows of the batch where an argument's do."""
     if arrays.x.ndim == 2:
         time, _ = spec_of(arrays.x)
         return P(time), LSTMState(P(), P())  # pyright: ignore[reportArgumentType]: each stands for an array

@@ -60,8 +60,9 @@ def explain(
         ValueError, TypeError: as `jaxlstm.lstm` does.
 
     >>> import jax, jax.numpy as jnp, jaxlstm
-    >>> params = jaxlstm.init_lstm(jax.random.key(0), input_size=3, hidden_size=5, dtype=jnp.float64)
-    >>> jaxlstm.explain(params, jnp.ones((7, 2, 3)))["tpu"].implementation
+    >>> params = jaxlstm.init_lstm(jax.random.key(0), input_size=3, hidden_size=5)
+    >>> explained = jaxlstm.explain(params, jnp.ones((7, 2, 3)), checkpoint_every=2)
+    >>> explained["tpu"].implementation
     'xla'
     """
     implementations.by_name(implementation)

@@ -66,7 +66,7 @@ def _cell_step(params: LSTMCellParams, state: LSTMState, x: jax.Array) -> LSTMSt
         dtype = common_dtype((params, x))
         return to(dtype, step(to(dtype, params), to(accumulator(dtype), state), x))
 
-    rows = P(*(spec_of(x)[:-1] or ()))
+    rows: Any = P(*spec_of(x)[:-1])
     return on_auto_axes(run, LSTMState(rows, rows), params, state, x)
 
 
@@ -78,7 +78,7 @@ def zero_state(
     Args:
         params: a stack's, or one cell's.
         batch_size: B; None for the state of unbatched x.
-        dtype: of the state; None for the parameters'. A loop carries it unchanged if it is the common one of x and params.
+        dtype: of the state; None for the parameters'. A loop carries the common one of x and params.
 
     Returns:
         h `[L*D, B, P]`, c `[L*D, B, H]`; of a cell h `[B, P]`, c `[B, H]`; without B for None.
@@ -137,8 +137,8 @@ def lstm(
             its initial state on.
         resets: `bool[T, B]` (`[B, T]` with `batch_first`, `[T]` unbatched), True where a new sequence begins: the
             state is zero before that step; in the reverse direction it is zeroed after it.
-        reset_state: `(h, c)` that takes the place of zero there: one for all rows, h `[L*D, P]`, c `[L*D, H]`, or one for
-            each, as `state`.
+        reset_state: `(h, c)` that takes the place of zero there: one for all rows, h `[L*D, P]`, c `[L*D, H]`, or one
+            for each, as `state`.
         batch_first: whether x, output and resets have B before T.
         dropout: share of each layer's output but the last that is zeroed, the rest scaled by `1/(1-dropout)`.
         dropout_key: a `jax.random` key; None means inference, where nothing is dropped.

@@ -1,8 +1,8 @@
 """What an array's type says of a mesh of devices, and what follows for a computation of ours.
 
 Under `jax.shard_map`, with its `check_vma`, a type says over which mesh axes the array varies. On a mesh of `Explicit`
-axes, which is what `jax.make_mesh` makes, a type says over which of them each array axis lies, and each operation must be
-able to tell the same of its result. On `Auto` axes XLA finds a place for everything, and types say nothing.
+axes, which is what `jax.make_mesh` makes, a type says over which of them each array axis lies, and each operation must
+be able to tell the same of its result. On `Auto` axes XLA finds a place for everything, and types say nothing.
 """
 
 from collections.abc import Callable

@@ -1,43 +1,39 @@
 """How an LSTM lies on a mesh of devices: partition specs, and the shardings that `jax.jit` and `jax.device_put` take.
 
 Over a mesh axis `batch` the rows of x, lengths, resets and states are shared out, over a mesh axis `model` the gate
-rows of the parameters. Everything else is JAX's own: meshes, `NamedSharding`, `jit`, `shard_map`, `jax.distributed`.
+rows of the parameters. Everything else is JAX's own: meshes of `Explicit` or `Auto` axes, `jax.set_mesh`, `jit`,
+`shard_map`, `jax.distributed`.
 
-**A batch axis alone**: wrap the LSTM in `jax.shard_map`. Each device then runs its own rows by the best implementation
-there is for it, and only gradients are summed over devices. XLA can't partition the kernels "pallas" and "cudnn" by
-itself, and of "xla" it gathers each layer's activations on every device for the weights' gradients.
+**A batch axis**: put the arrays on the mesh. Each device runs its own rows by the best implementation there is for it,
+no row travels, and only gradients are summed over devices.
 
 >>> import jax, jax.numpy as jnp, jaxlstm, optax
 >>> from functools import partial
->>> from jax.sharding import AxisType, PartitionSpec as P
+>>> from jax.sharding import PartitionSpec as P
 >>> from jaxlstm.sharding import input_spec, param_specs, shardings, state_specs
->>> mesh = jax.make_mesh((jax.device_count(),), ("batch",), axis_types=(AxisType.Auto,))
->>> @partial(
-...     jax.shard_map,
-...     mesh=mesh,
-...     in_specs=(P(), input_spec(), P("batch"), input_spec()),
-...     out_specs=(input_spec(), state_specs()),
-...     check_vma=False,  # The kernels don't say over which axes their results vary.
-... )
-... def run(params, x, lengths, resets):
-...     return jaxlstm.lstm(params, x, lengths=lengths, resets=resets)
+>>> mesh = jax.make_mesh((jax.device_count(),), ("batch",))
 >>> params = jaxlstm.init_lstm(jax.random.key(0), input_size=3, hidden_size=16)
->>> x, lengths = jnp.ones((5, 8, 3)), jnp.array([5, 4, 3, 2, 1, 0, 5, 5])
->>> resets = jnp.zeros((5, 8), bool)
->>> gradients = jax.jit(jax.grad(lambda params: run(params, x, lengths, resets)[0].sum()))(params)
+>>> arrays = params, jnp.ones((5, 8, 3)), jnp.array([5, 4, 3, 2, 1, 0, 5, 5])
+>>> params, x, lengths = jax.device_put(arrays, shardings(mesh, (P(), input_spec(), P("batch")), arrays))
+>>> with jax.set_mesh(mesh):
+...     output, (h_n, c_n) = jax.jit(jaxlstm.lstm)(params, x, lengths=lengths)
+>>> output.sharding.spec, h_n.sharding.spec
+(P(None, 'batch', None), P(None, 'batch', None))
 
-A module's `apply` can stand in place of `jaxlstm.lstm`. Where it drops, fold `jax.lax.axis_index("batch")` into the
-key, or each device drops the same elements of its own rows.
+On `Explicit` axes, which `jax.make_mesh` makes, results lie where the rows of x lie. Inside `jax.shard_map` over all
+axes of its mesh a device sees its own rows only; where a module drops there, fold `jax.lax.axis_index("batch")` into
+the key, or each device drops the same elements.
 
-**With a model axis**: name `implementation="xla"` and let `jit` partition it; where its arguments and results lie tells
-XLA the rest. Beside a batch axis, the `shard_map` above with `axis_names={"batch"}` does that for the model axis alone.
+**With a model axis**: name `implementation="xla"`, which XLA partitions too; a kernel would gather the weights.
 
->>> mesh = jax.make_mesh((jax.device_count(), 1), ("batch", "model"), axis_types=(AxisType.Auto,) * 2)
+>>> mesh = jax.make_mesh((jax.device_count(), 1), ("batch", "model"))
 >>> optimizer = optax.adam(1e-3)
 >>> arguments = params, optimizer.init(params), x, lengths
 >>> params_spec, opt_spec = (param_specs(tree, model="model") for tree in arguments[:2])
->>> params_at, opt_at, x_at, lengths_at = shardings(mesh, (params_spec, opt_spec, input_spec(), P("batch")), arguments)
->>> @partial(jax.jit, in_shardings=(params_at, opt_at, x_at, lengths_at), out_shardings=(params_at, opt_at, None))
+>>> arguments = jax.device_put(
+...     arguments, shardings(mesh, (params_spec, opt_spec, input_spec(), P("batch")), arguments)
+... )
+>>> @jax.jit
 ... def step(params, opt_state, x, lengths):
 ...     def loss_of(params):
 ...         output, _ = jaxlstm.lstm(params, x, lengths=lengths, implementation="xla")
@@ -45,9 +41,10 @@ XLA the rest. Beside a batch axis, the `shard_map` above with `axis_names={"batc
 ...     loss, gradients = jax.value_and_grad(loss_of)(params)
 ...     updates, opt_state = optimizer.update(gradients, opt_state, params)
 ...     return optax.apply_updates(params, updates), opt_state, loss
->>> params, opt_state, loss = step(*jax.device_put(arguments, (params_at, opt_at, x_at, lengths_at)))
+>>> with jax.set_mesh(mesh):
+...     params, opt_state, loss = step(*arguments)
 >>> params[0][0].weight_hh.sharding.spec
-P('model',)
+P('model', None)
 """
 
 import math
@@ -56,7 +53,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
-from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxlstm._types import LSTMState
@@ -158,6 +155,7 @@ def shardings(mesh: Mesh | AbstractMesh, specs: Any, arrays: Any) -> Any:
     >>> jax.device_put(x, sharding.shardings(mesh, sharding.input_spec(), x)).sharding.spec
     P(None, 'batch')
     """
+
     def place(path, array, spec) -> NamedSharding:
         sharding = NamedSharding(mesh, spec)
         _check(path, array, sharding)

@@ -92,9 +92,9 @@ def record(params, data: Data) -> tuple[np.ndarray, np.ndarray]:
 
     def step(state, inputs):
         x, begins = inputs
-        h, c = jax.tree.map(lambda s: jnp.where(begins, 0, s), state)
-        gates = cell.weight_ih @ x + cell.bias_ih + cell.weight_hh @ h + cell.bias_hh
-        state, _ = jaxlstm.lstm_cell(cell, (h, c), x)
+        start = jax.tree.map(lambda s: jnp.where(begins, 0, s), state)
+        gates = cell.weight_ih @ x + cell.bias_ih + cell.weight_hh @ start.h + cell.bias_hh
+        state, _ = jaxlstm.lstm_cell(cell, start, x)
         return state, (jax.nn.sigmoid(gates[HIDDEN : 2 * HIDDEN]), state.c)
 
     zero = jaxlstm.LSTMState(jnp.zeros(HIDDEN), jnp.zeros(HIDDEN))

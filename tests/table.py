@@ -26,12 +26,13 @@ def interpreted(platform: str, name: str = "pallas", *, proven: bool = True) -> 
 @contextlib.contextmanager
 def table_of(*entries: implementations.Entry) -> Iterator[None]:
     """The table holds these kernels alone."""
+    clear: Any = _lstm._run.clear_cache  # noqa: B009: pyright does not know it.
     with mock.patch.object(implementations, "KERNELS", list(entries)):
-        _lstm._run.clear_cache()  # What None meant before.
+        clear()  # What None meant before.
         try:
             yield
         finally:
-            _lstm._run.clear_cache()
+            clear()
 
 
 def recording(entry: implementations.Entry, why_not: str | None = None) -> tuple[implementations.Entry, list[str]]:
@@ -47,6 +48,8 @@ def recording(entry: implementations.Entry, why_not: str | None = None) -> tuple
         return entry.kernel.backward(*args, **options)
 
     kernel: Any = types.SimpleNamespace(
-        why_not=entry.kernel.why_not if why_not is None else lambda *_, **__: why_not, forward=forward, backward=backward
+        why_not=entry.kernel.why_not if why_not is None else lambda *_, **__: why_not,
+        forward=forward,
+        backward=backward,
     )
     return entry._replace(kernel=kernel), calls

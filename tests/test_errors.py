@@ -44,7 +44,10 @@ LSTM_CALLS = {
         ((PARAMS[0], (jaxlstm.init_lstm_cell(jax.random.key(0), H, 5),)), X),
         {}, ValueError, r"params\[1\]\[0\]: expected H = 4, P = 4, as layer 0, got H = 5, P = 5",
     ),
+    "a state_dict": (({"weight_ih_l0": np.ones((16, 3))}, X), {}, TypeError, r"params: expected LSTMParams.* got dict. .*interop.from_torch\(params\)"),
+    "Linen's variables": (({"params": {}}, X), {}, TypeError, r"params: .*interop.from_torch\(params\[.params.\]\)"),
     # x
+    "a string": ((PARAMS, "abc"), {}, TypeError, r"x: expected an array, got str 'abc'"),
     "x of one axis": ((PARAMS, X[0, 0]), {}, ValueError, r"x: expected \[T, B, I\] or, unbatched, \[T, I\], got \[3\]"),
     "input_size": ((PARAMS, jnp.zeros((T, B, 7))), {}, ValueError, r"x: expected \[T, B, I\] with I = 3, got I = 7 in \[5, 6, 7\]"),
     "input_size, batch first": ((PARAMS, jnp.zeros((B, T, 7))), {"batch_first": True}, ValueError, r"x: expected \[B, T, I\] with I = 3"),
@@ -61,11 +64,17 @@ LSTM_CALLS = {
     "state to broadcast": ((PARAMS, X, (STATE.h, STATE.c[:, :1])), {}, ValueError, r"state.c: expected \[L\*D, B, H\] = \[2, 6, 4\], got \[2, 1, 4\]"),
     "batched state, unbatched x": ((PARAMS, X[:, 0], STATE), {}, ValueError, r"state.h: expected \[L\*D, P\] = \[2, 4\]"),
     "one array": ((PARAMS, X, STATE.h), {}, TypeError, r"state: expected LSTMState\(h, c\) or a tuple"),
+    "reset_state's axes": ((PARAMS, X), {"reset_state": (STATE.h[:, 0], STATE.c[:1, 0])}, ValueError, r"reset_state.c: expected \[L\*D, H\] = \[2, 4\], got \[1, 4\]"),
+    "reset_state's rows": ((PARAMS, X), {"reset_state": (STATE.h[:, :2], STATE.c)}, ValueError, r"reset_state.h: expected \[L\*D, B, P\] = \[2, 6, 4\], got \[2, 2, 4\]"),
     "integer state": ((PARAMS, X, (STATE.h.astype(int), STATE.c)), {}, TypeError, r"state.h: expected one of float32"),
     # lengths
     "too long": ((PARAMS, X), {"lengths": np.array([1, 2, 3, 4, 5, 6])}, ValueError, r"lengths: expected values from 0 to T = 5, got 6"),
     "negative": ((PARAMS, X), {"lengths": [1, -2, 3, 4, 5, 5]}, ValueError, r"lengths: expected values from 0 to T = 5, got -2"),
     "lengths' batch": ((PARAMS, X), {"lengths": np.array([1, 2])}, ValueError, r"lengths: expected \[B\] = \[6\], got \[2\]"),
+    "lengths of two axes": ((PARAMS, X), {"lengths": [[1, 2], [3]]}, TypeError, r"lengths: expected one integer for each row, got list \[\[1, 2\], \[3\]\]. Pass a flat list"),
+    "a mask [T, B]": ((PARAMS, X), {"lengths": np.ones((T, B), bool)}, TypeError, r"lengths: expected int\[B\], got bool\[5, 6\]. .*mask.sum\(0\)"),
+    "a mask [B, T]": ((PARAMS, X), {"lengths": np.ones((B, T), bool)}, TypeError, r"lengths: .*mask.sum\(1\)"),
+    "no lengths": ((PARAMS, X), {"lengths": []}, ValueError, r"lengths: expected \[B\] = \[6\], got \[0\]"),
     "float lengths": ((PARAMS, X), {"lengths": np.ones(6)}, TypeError, r"lengths: expected an integer dtype"),
     "lengths, unbatched": ((PARAMS, X[:, 0]), {"lengths": np.array([3])}, ValueError, r"lengths: expected \[\] = \[\], got \[1\]"),
     # resets
@@ -74,7 +83,14 @@ LSTM_CALLS = {
     # options
     "dropout": ((PARAMS, X), {"dropout": 1.5}, ValueError, r"dropout: expected a probability from 0 to 1, got 1.5"),
     "dropout NaN": ((PARAMS, X), {"dropout": float("nan")}, ValueError, r"dropout: expected a probability"),
-    "traced dropout": ((PARAMS, X), {"dropout": jnp.ones(())}, TypeError, r"dropout: expected a number from 0 to 1"),
+    "dropout true": ((PARAMS, X), {"dropout": True}, TypeError, r"dropout: expected a number from 0 to 1, got bool True"),
+    "dropout numpy true": ((PARAMS, X), {"dropout": np.True_}, TypeError, r"dropout: expected a number from 0 to 1"),
+    "dropouts": ((PARAMS, X), {"dropout": jnp.ones(2)}, TypeError, r"dropout: expected a number from 0 to 1"),
+    "dropout_key 0": ((PARAMS, X), {"dropout_key": 0}, TypeError, r"dropout_key: expected one jax.random key, got int 0. Pass jax.random.key"),
+    "dropout_key a": ((PARAMS, X), {"dropout_key": "a"}, TypeError, r"dropout_key: expected one jax.random key, got str 'a'"),
+    "three keys": ((PARAMS, X), {"dropout_key": jax.random.split(jax.random.key(0), 3)}, ValueError, r"dropout_key: .* got an array of keys \[3\]"),
+    "three old keys": ((PARAMS, X), {"dropout_key": np.zeros((3, 2), np.uint32)}, TypeError, r"dropout_key: .* got uint32\[3, 2\]"),
+    "batch_first": ((PARAMS, X), {"batch_first": 2}, TypeError, r"batch_first: expected True or False, got 2"),
     "checkpoint_every": ((PARAMS, X), {"checkpoint_every": 0}, ValueError, r"checkpoint_every: expected an integer of at least 1, got 0"),
     "unroll": ((PARAMS, X), {"unroll": 2.5}, TypeError, r"unroll: expected an integer of at least 1, got 2.5"),
     "unroll true": ((PARAMS, X), {"unroll": True}, TypeError, r"unroll: expected an integer"),
@@ -122,6 +138,22 @@ def test_lstm_cell_refuses(name):
 def test_init_refuses(changes, error, words):
     with pytest.raises(error, match=words):
         jaxlstm.init_lstm(jax.random.key(0), **{"input_size": 3, "hidden_size": 4} | changes)
+
+
+@pytest.mark.parametrize(
+    "half", [0.5, np.float32(0.5), np.array(0.5), jnp.float32(0.5)], ids=lambda a: type(a).__name__
+)
+def test_any_concrete_number_is_a_dropout(half):
+    key = jax.random.key(0)
+    wanted = jaxlstm.lstm(PARAMS, X, dropout=0.5, dropout_key=key)[0]
+    np.testing.assert_array_equal(jaxlstm.lstm(PARAMS, X, dropout=half, dropout_key=key)[0], wanted)
+
+
+def test_a_traced_dropout_is_refused():
+    with pytest.raises(
+        TypeError, match=r"dropout: expected a number from 0 to 1, got a traced value\. It must be known"
+    ):
+        jax.jit(lambda rate: jaxlstm.lstm(PARAMS, X, dropout=rate))(0.5)
 
 
 def test_refusals_come_while_tracing():

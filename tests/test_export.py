@@ -42,3 +42,31 @@ def test_program_of_any_batch_and_time_there_and_back(lengths, dtype):
             np.testing.assert_allclose(
                 np.asarray(got, np.float64), np.asarray(want, np.float64), rtol=0, atol=float(jnp.finfo(dtype).eps)
             )
+
+
+OPEN = export.symbolic_shape("batch, time")
+X_OPEN = jax.ShapeDtypeStruct((OPEN[1], OPEN[0], I), jnp.float32)
+PARAMS = jaxlstm.init_lstm(jax.random.key(0), I, H)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"checkpoint_every": 4}, "checkpoint_every: expected None, as T is unknown, got 4 with T = time. Export for"),
+        ({"unroll": 2}, "unroll: expected None, as T is unknown, got 2 with T = time. Export for a fixed T."),
+    ],
+)
+def test_what_needs_a_known_time_is_refused_in_words(options, words):
+    with pytest.raises(ValueError, match=words):
+        jax.eval_shape(lambda x: jaxlstm.lstm(PARAMS, x, **options), X_OPEN)
+
+
+def test_concrete_lengths_of_an_open_time():
+    """The most that can be known of them is known: none is below 0, and at run time none counts past T."""
+    (time,) = export.symbolic_shape("time")
+    x = jax.ShapeDtypeStruct((time, 3, I), jnp.float32)
+    program = export.export(jax.jit(lambda x: jaxlstm.lstm(PARAMS, x, lengths=[4, 0, 9])[0]))(x)
+    x = jax.random.normal(jax.random.key(1), (5, 3, I))
+    np.testing.assert_allclose(program.call(x), jaxlstm.lstm(PARAMS, x, lengths=[4, 0, 5])[0], atol=1e-6)
+    with pytest.raises(ValueError, match="lengths: expected values from 0 to T = time, got -1"):
+        jax.eval_shape(lambda x: jaxlstm.lstm(PARAMS, x, lengths=[4, -1, 9]), jax.ShapeDtypeStruct((time, 3, I), "f"))

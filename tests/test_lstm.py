@@ -140,7 +140,8 @@ def test_nothing_at_padding_reaches_values_or_gradients(params, x):
 @pytest.mark.parametrize("params_dtype", ["float32", "bfloat16", "float16"])
 def test_dtype_is_the_common_one(x_dtype, params_dtype, x):
     params = jaxlstm.init_lstm(jax.random.key(0), I, H, dtype=params_dtype)
-    common = jnp.promote_types(x_dtype, params_dtype)
+    with jax.numpy_dtype_promotion("standard"):
+        common = jnp.promote_types(x_dtype, params_dtype)
     state = jaxlstm.LSTMState(jnp.zeros((1, B, H)), jnp.zeros((1, B, H)))
     y, final = jaxlstm.lstm(params, x.astype(x_dtype), state)
     assert (y.dtype, final.h.dtype, final.c.dtype) == (common, common, common)

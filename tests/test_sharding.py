@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import AbstractMesh, AxisType, NamedSharding
+from jax.sharding import AbstractMesh, AxisType
 from jax.sharding import PartitionSpec as P
 from strict import strictly
 from table import interpreted, table_of
@@ -109,9 +109,9 @@ def over_mesh(mesh: jax.sharding.Mesh, run: Any, arguments: tuple) -> tuple[tupl
     places = shardings(mesh, specs, arguments)
     arguments = jax.device_put(arguments, places)
     # On Explicit axes, types say where results lie.
-    out = {"out_shardings": (*places[:2], None, None, None)} if mesh.explicit_axes == () else {}
-    step = jax.jit(functools.partial(train_step, run), **out).lower(*arguments).compile()
-    return step(*arguments), step.as_text()
+    out: Any = None if mesh.explicit_axes else (*places[:2], None, None, None)
+    step = jax.jit(functools.partial(train_step, run), out_shardings=out).lower(*arguments).compile()
+    return step(*arguments), str(step.as_text())
 
 
 def by_shard_map(mesh: jax.sharding.Mesh, run: Any, arguments: tuple, check_vma: bool = False) -> tuple:
@@ -175,11 +175,12 @@ def main() -> None:
 
 
 def kernels() -> dict:
-    """Kernels that were found to serve here, their rows over all devices: by `jit` on both kinds of mesh, and mapped."""
+    """Kernels that serve here, their rows over all devices: by `jit` on both kinds of mesh, and under `shard_map`."""
     report = {}
+    params: Any
     with table_of(interpreted("cpu")):
         params, run = functional(None)
-        arguments = (params, OPTIMIZER.init(params), *batch_for(params, run))
+        arguments: Any = (params, OPTIMIZER.init(params), *batch_for(params, run))
         assert jaxlstm.explain(params, arguments[2])["cpu"].implementation == "pallas"
         one = jax.jit(functools.partial(train_step, functional("xla")[1]))(*arguments)
         for axes in (AxisType.Auto, AxisType.Explicit):

@@ -30,7 +30,9 @@ REFERENCES: dict[str, Layer] = {"cudnn": _first_gradient_only}
 """Where forward mode and higher derivatives of a kernel come from that was asked for by name, if not from `xla`."""
 
 
-def why_not(entry: Entry, operands: Operands, reset_state: LSTMState | None, masks: Masks, **options: Any) -> str | None:
+def why_not(
+    entry: Entry, operands: Operands, reset_state: LSTMState | None, masks: Masks, **options: Any
+) -> str | None:
     """The reason why a kernel can't run such a layer, on whatever platform; None if it can."""
     if options["checkpoint_every"] is not None:
         return "it keeps every step for the backward pass (checkpoint_every must be None)"

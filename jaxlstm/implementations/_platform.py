@@ -25,7 +25,7 @@ from jax.sharding import PartitionSpec as P
 from jaxlstm._mesh import result_type, varying_alike
 
 WHOLE, UNUSED = -1, -2
-"""In place of an axis number: an array not divided into rows of the batch, and one that a way neither reads nor makes."""
+"""In place of an axis number: an array not divided into rows, and one that a way neither reads nor makes."""
 
 
 class Way(NamedTuple):
@@ -42,7 +42,7 @@ class Way(NamedTuple):
 
 
 def by_platform(ways: Sequence[Way], otherwise: Callable, like: Any, *args: Any) -> Any:
-    """A function of `args`: by that one of `ways` that is for the platform which the program is made for, if it can serve.
+    """A function of `args`, by that one of `ways` that is for the platform which the program is made for.
 
     No function is traced before the program is made, and what it raises is raised then. For `vmap`, but not
     differentiable.
@@ -75,10 +75,13 @@ def by_platform(ways: Sequence[Way], otherwise: Callable, like: Any, *args: Any)
 
 
 def lower(function: Callable, ctx: mlir.LoweringRuleContext, *args: Any) -> Any:
-    """The program of a function of arrays, written as for one device: how it lies on a mesh is no longer its concern."""
-    plain = [[ShapedArray(a.shape, a.dtype) for a in avals] for avals in (ctx.avals_in, ctx.avals_out)]
+    """The program of a function of arrays, written as for one device: it is not told how they lie on a mesh."""
+    types: Any = ctx.avals_in, ctx.avals_out
+    plain = [[ShapedArray(a.shape, a.dtype) for a in avals] for avals in types]
     with _one_device():
-        return mlir.lower_fun(function, multiple_results=True)(ctx.replace(avals_in=plain[0], avals_out=plain[1]), *args)
+        return mlir.lower_fun(function, multiple_results=True)(
+            ctx.replace(avals_in=plain[0], avals_out=plain[1]), *args
+        )
 
 
 def shapes_of(function: Callable, *args: Any) -> Any:
@@ -222,9 +225,7 @@ def _batch(primitive, args, axes, *, ways, otherwise, like):
         return jax.vmap(function, in_axes=in_axes)
 
     def moved(rows, mapped_axes):
-        return tuple(
-            axis if axis < 0 or of is None else axis + 1 for axis, of in zip(rows, mapped_axes, strict=True)
-        )
+        return tuple(axis if axis < 0 or of is None else axis + 1 for axis, of in zip(rows, mapped_axes, strict=True))
 
     def of_way(way: Way) -> Way:
         rows = None

@@ -84,3 +84,26 @@ def test_idle_dropout_warns_in_pytorchs_words():
             make(3, 5, dropout=0.25)
         words.append([str(warning.message) for warning in caught])
     assert words[1] == words[2] == words[0]
+
+
+@pytest.mark.parametrize("rate", [True, 1.5, -0.1])
+def test_both_refuse_what_is_no_rate(rate):
+    for make in (torch.nn.LSTM, jaxlstm.LSTM, functools.partial(jaxlstm.nnx.LSTM, rngs=nnx.Rngs(0))):
+        with pytest.raises((ValueError, TypeError), match=r"dropout.*(probability|number)"):
+            make(3, 5, 2, dropout=rate)
+
+
+def test_cells_forget_by_one_as_pytorch_users_set_it():
+    """The recipe of PyTorch's users fills the forget gate of one bias; ours of both by half, with the same sum."""
+    theirs = torch.nn.LSTM(3, 5, 2)
+    for name, leaf in theirs.named_parameters():
+        if name.startswith("bias"):
+            torch.nn.init.zeros_(leaf)
+        if name.startswith("bias_ih"):
+            torch.nn.init.ones_(leaf[5:10])
+    ours = jaxlstm.LSTM(3, 5, 2, bias_init=jaxlstm.initializers.forget_bias(1.0))
+    leaves = in_jax(dict(theirs.state_dict()))
+    params: Any = ours.init(jax.random.key(0), jnp.zeros((1, 1, 3)))["params"]
+    for layer in ("l0", "l1"):
+        summed = leaves[f"bias_ih_{layer}"] + leaves[f"bias_hh_{layer}"]
+        np.testing.assert_array_equal(params[f"bias_ih_{layer}"] + params[f"bias_hh_{layer}"], summed)
