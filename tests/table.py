@@ -20,19 +20,21 @@ KERNEL: Any = types.SimpleNamespace(
 
 def interpreted(platform: str, name: str = "pallas", *, proven: bool = True) -> implementations.Entry:
     """The TPU kernels as those of another platform."""
-    return implementations.Entry(name, KERNEL, platform, proven=proven, by_rows=True, exports=True)
+    return implementations.Entry(
+        name, KERNEL, platform, proven, implementations._single_step, by_rows=True, exports=True
+    )
 
 
 @contextlib.contextmanager
 def table_of(*entries: implementations.Entry) -> Iterator[None]:
     """The table holds these kernels alone."""
-    clear: Any = _lstm._run.clear_cache  # pyright does not know it.
+    run: Any = _lstm._run  # pyright does not know what a jitted function can do.
     with mock.patch.object(implementations, "KERNELS", list(entries)):
-        clear()  # What None meant before.
+        run.clear_cache()  # What None meant before.
         try:
             yield
         finally:
-            clear()
+            run.clear_cache()
 
 
 def recording(entry: implementations.Entry, why_not: str | None = None) -> tuple[implementations.Entry, list[str]]:

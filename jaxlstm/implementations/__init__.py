@@ -14,10 +14,16 @@ from jaxlstm._types import LSTMCellParams, LSTMState
 from jaxlstm.implementations import cudnn, native, pallas, xla
 from jaxlstm.implementations._kernel import Entry, Masks, Operands, Run, layer, refused
 
+
+def _single_step(x: jax.Array, state: LSTMState) -> str | None:
+    del state
+    return "a single step (T = 1) has no weight to hold" if x.shape[0] == 1 else None
+
+
 KERNELS = [
-    Entry("pallas", pallas, platform="tpu", proven=False, by_rows=True, exports=True),
-    Entry("cudnn", cudnn, platform="cuda", proven=False, by_rows=False, exports=True),
-    Entry("native", native, platform="cpu", proven=True, by_rows=True, exports=False),
+    Entry("native", native, platform="cpu", proven=True, slower=native.slower, by_rows=True, exports=False),
+    Entry("pallas", pallas, platform="tpu", proven=False, slower=_single_step, by_rows=True, exports=True),
+    Entry("cudnn", cudnn, platform="cuda", proven=False, slower=_single_step, by_rows=False, exports=True),
 ]
 """The kernels, of one platform the better before the worse; `proven=True` lets None take one."""
 
@@ -47,11 +53,7 @@ def why_not_unasked(entry: Entry, operands: Operands) -> str | None:
     """The reason why None passes over a kernel that could run the layer, were it asked for by name."""
     if not entry.proven:
         return "not proven on hardware yet; name it to use it"
-    if operands.x.shape[0] == 1:
-        return "a single step (T = 1) has no weight to hold"
-    if entry.name == "native":
-        return native.why_not_unasked(operands.x, operands.state)
-    return None
+    return entry.slower(operands.x, operands.state)
 
 
 def _named(

@@ -89,6 +89,8 @@ class Entry(NamedTuple):
     """That the kernel is for."""
     proven: bool
     """Whether its tests have passed on that hardware: until then it runs only where it is named."""
+    slower: Callable[[jax.Array, LSTMState], str | None]
+    """Why `xla` is faster on such an x and state; None if it is not."""
     by_rows: bool
     """Whether some rows' results need only these rows, and all that it keeps is `[T, B, ...]`: devices may share B."""
     exports: bool

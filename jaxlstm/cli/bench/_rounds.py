@@ -95,7 +95,8 @@ class _Bout:
             pending[PRODUCT] = Measurement(peer, self._shape, PRODUCT, None)
         self.measurements += [m for mode, m in pending.items() if mode in (*self._settings.modes, PRODUCT)]
         try:
-            self._crew.ask(peer, "build", shape=self._shape, dtype=self._settings.dtype, platform=self._platform)
+            work = {"shape": self._shape, "dtype": self._settings.dtype, "platform": self._platform}
+            self._crew.ask(peer, "build", **work, modes=PEERS[peer].modes)
             for mode in list(pending):
                 answer = self._crew.ask(peer, "compile", mode=mode)
                 measurement = pending[mode]

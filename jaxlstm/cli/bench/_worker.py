@@ -11,13 +11,12 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from jaxlstm.cli.bench._runner import Runner
-from jaxlstm.cli.bench._work import Shape, draw
-from jaxlstm.cli.bench.peers import PEERS
+from jaxlstm.cli.bench._work import MODES, Shape, draw
 
 _RUNNERS: dict[str, Runner] = {}
 """By module: where only one process can have the device, it serves several peers."""
@@ -28,16 +27,16 @@ def _device(module: str) -> dict:
 
 
 @functools.cache
-def _warm_up(module: str, dtype: str, platform: str) -> None:
+def _warm_up(module: str, dtype: str, platform: str, modes: tuple[str, ...]) -> None:
     """What a library does once in a process, such as late imports, is no part of any shape's compilation."""
     runner = importlib.import_module(module).runner(draw(Shape(1, 2, 1, 1), dtype, platform))
-    for mode in next(peer.modes for peer in PEERS.values() if peer.module == module):
+    for mode in modes:
         runner.compile(mode)
         runner.run(mode)
 
 
-def _build(module: str, shape: list[int], dtype: str, platform: str) -> dict:
-    _warm_up(module, dtype, platform)
+def _build(module: str, shape: list[int], dtype: str, platform: str, modes: Sequence[str] = MODES) -> dict:
+    _warm_up(module, dtype, platform, tuple(modes))
     _RUNNERS.pop(module, None)  # Its arrays go before new ones come.
     _RUNNERS[module] = importlib.import_module(module).runner(draw(Shape(*shape), dtype, platform))
     return {}
