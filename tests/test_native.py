@@ -97,12 +97,12 @@ SANITIZERS = {
 def test_random_problems_without_xla(sanitizer, tmp_path):
     """tests/native/driver.cc: values, gradients and bits of random sizes and options, and nothing undefined."""
     flags, count = SANITIZERS[sanitizer]
-    configure = ["cmake", "-S", str(ROOT / "jaxlstm/native"), "-B", str(tmp_path), "-DJAXLSTM_STRICT=ON"]
+    configure = ["cmake", "-G", "Ninja", "-S", str(ROOT / "jaxlstm/native"), "-B", str(tmp_path), "-DJAXLSTM_STRICT=ON"]
     configure += ["-DCMAKE_BUILD_TYPE=Debug", f"-DCMAKE_CXX_FLAGS={flags}"]
     configure += [f"-DJAXLSTM_DRIVER={ROOT / 'tests/native'}", "-DJAX_FFI_INCLUDE_DIR=/"]
     for command in (
         configure,
-        ["cmake", "--build", str(tmp_path), "--target", "driver", "--parallel", "2"],
+        ["cmake", "--build", str(tmp_path), "--target", "driver"],
         [str(tmp_path / "driver"), str(count)],
     ):
         result = subprocess.run(command, capture_output=True, text=True)
@@ -273,7 +273,9 @@ def test_why_not(given, reason):
 )
 def test_none_leaves_to_xla_what_xla_does_faster(num_steps, batch, hidden, better):
     params = jaxlstm.init_lstm(jax.random.key(0), 3, hidden)
-    assert jaxlstm.explain(params, jnp.zeros((num_steps, batch, 3)))["cpu"].implementation == ("native" if better else "xla")
+    assert jaxlstm.explain(params, jnp.zeros((num_steps, batch, 3)))["cpu"].implementation == (
+        "native" if better else "xla"
+    )
 
 
 def test_where_it_is_not_built(monkeypatch):
