@@ -156,9 +156,7 @@ def gradients(params, x):
 @pytest.mark.parametrize("inner", [(None, 0), (0, None), (0, 0)])
 @pytest.mark.parametrize("outer", [(None, 0), (0, None)])
 def test_nested_vmap(outer, inner):
-    params = jax.tree.map(lambda a: a[:1] * 0 + a, jaxlstm.init_lstm(jax.random.key(2), 3, 5))
-    x = jax.random.normal(jax.random.key(3), (4, 2, 3))
-    operands = (params, x)
+    operands = jaxlstm.init_lstm(jax.random.key(2), 3, 5), jax.random.normal(jax.random.key(3), (4, 2, 3))
     for axes in (inner, outer):
         operands = tuple(
             a if axis is None else jax.tree.map(lambda a: jnp.stack([a, 2 * a, -a]), a)
