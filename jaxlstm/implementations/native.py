@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlstm._types import LSTMCellParams, LSTMState
+from jaxlstm.implementations._models import mapped_first, merge, merge_rows, unmerge, unmerge_rows
 
 FILE = "jaxlstm/native/jaxlstm_native.so"
 
@@ -168,11 +169,11 @@ def _forward(reverse: bool, keep: bool) -> Callable:
 
     @run.def_vmap
     def batch(size: int, mapped, params: LSTMCellParams, x: jax.Array, state: LSTMState, masks: Masks):
-        operands = _mapped_first(size, tuple(mapped), (params, x, state, masks))
+        operands = mapped_first(size, tuple(mapped), (params, x, state, masks))
         if any(jax.tree.leaves(mapped[0])):
-            out = _unmerge(size, run(*_merge(operands)))
+            out = unmerge(size, run(*merge(operands)))
         else:
-            out = _unmerge_rows(size, run(params, *_merge_rows(operands[1:])))
+            out = unmerge_rows(size, run(params, *merge_rows(operands[1:])))
         return out, jax.tree.map(lambda _: True, out)
 
     return run
@@ -186,50 +187,10 @@ def _backward(reverse: bool) -> Callable:
 
     @run.def_vmap
     def batch(size: int, mapped, *operands):
-        out = _unmerge(size, run(*_merge(_mapped_first(size, tuple(mapped), operands))))
+        out = unmerge(size, run(*merge(mapped_first(size, tuple(mapped), operands))))
         return out, jax.tree.map(lambda _: True, out)
 
     return run
-
-
-def _mapped_first(size: int, mapped: Any, operands: Any) -> Any:
-    """Every array with the mapped axis in front, repeated where it is not mapped over."""
-    return jax.tree.map(
-        lambda a, is_mapped: a if is_mapped else jnp.broadcast_to(a, (size, *a.shape)), operands, mapped
-    )
-
-
-def _merge(tree: Any) -> Any:
-    """`[V, M, ...]` to `[V M, ...]`."""
-    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), tree)
-
-
-def _unmerge(size: int, tree: Any) -> Any:
-    return jax.tree.map(lambda a: a.reshape(size, -1, *a.shape[1:]), tree)
-
-
-def _row_axis(a: jax.Array) -> int:
-    """Of a batch of rows of numbers, or of a mask's rows, which are one number each."""
-    return a.ndim - (2 if jnp.issubdtype(a.dtype, jnp.floating) else 1)
-
-
-def _merge_rows(tree: Any) -> Any:
-    """`[V, ..., B, K]` to `[..., V B, K]`."""
-
-    def merge(a):
-        axis = _row_axis(a) - 1
-        a = jnp.moveaxis(a, 0, axis)
-        return a.reshape(*a.shape[:axis], -1, *a.shape[axis + 2 :])
-
-    return jax.tree.map(merge, tree)
-
-
-def _unmerge_rows(size: int, tree: Any) -> Any:
-    def unmerge(a):
-        axis = _row_axis(a)
-        return jnp.moveaxis(a.reshape(*a.shape[:axis], size, -1, *a.shape[axis + 1 :]), axis, 0)
-
-    return jax.tree.map(unmerge, tree)
 
 
 def _call(name: str, operands: list[jax.Array | None], results: list[tuple[int, ...] | None], **options: Any):
