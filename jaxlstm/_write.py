@@ -1,23 +1,87 @@
 """Files that appear whole or not at all."""
 
+import errno
 import os
+import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_LONGEST_NAME = 255
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+
 
 def unfinished(path: str | os.PathLike) -> Path:
-    """Where `path` is while it is being written: beside it, with the same ending."""
+    """Where `path` is while it is being written, unless that is taken: beside it, with the same ending."""
     path = Path(path)
     return path.with_name(f".part.{path.name}")
 
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary file, `unfinished(path)`, which takes the place of `path` once it is written."""
-    temporary = unfinished(path)
+    """A new, empty file beside `path`, which takes its place, on disk, once it is written.
+
+    It keeps the permissions of a file that was there; a link stays one, and what it leads to is replaced.
+
+    Raises:
+        OSError: a place that can't be written; it is named, and not the file beside it.
+    """
+    target = Path(os.path.realpath(path))
+    mode = _mode(target, path)
+    temporary = target
     try:
+        temporary = _create(target)
+        if mode is not None:
+            temporary.chmod(mode)
         yield temporary
-        temporary.replace(path)
+        if mode is not None:  # Who wrote it may have made it anew.
+            temporary.chmod(mode)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        if error.filename is None or Path(os.fsdecode(error.filename)).parent != target.parent:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary != target:
+            temporary.unlink(missing_ok=True)
+
+
+def _mode(target: Path, path: str | os.PathLike) -> int | None:
+    """The permissions of the file that is there; None if there is none."""
+    try:
+        about = target.stat()
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(about.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not stat.S_ISREG(about.st_mode):
+        raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
+    return stat.S_IMODE(about.st_mode)
+
+
+def _create(target: Path) -> Path:
+    """A file that was not there before, whatever another process does at this moment."""
+    temporary = unfinished(target)
+    while True:
+        if len(os.fsencode(temporary.name)) <= _LONGEST_NAME:
+            try:
+                os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _NO_LINK, 0o666))
+            except FileExistsError:
+                pass
+            else:
+                return temporary
+        temporary = target.with_name(f".part.{secrets.token_hex(8)}{''.join(target.suffixes)[-32:]}")
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

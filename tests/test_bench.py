@@ -1,6 +1,7 @@
 """`jaxlstm bench`: what it says is checked, pinned, alternated and computed, is. No test looks at how long it took."""
 
 import contextlib
+import io
 import json
 import math
 import os
@@ -10,13 +11,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image, ImageColor
+from rich.console import Console
 
 from jaxlstm import cli
 from jaxlstm.cli.bench import _crew, _rounds, bench
 from jaxlstm.cli.bench._agree import difference
 from jaxlstm.cli.bench._plot import STYLES
+from jaxlstm.cli.bench._report import show
 from jaxlstm.cli.bench._results import Measurement, Results
-from jaxlstm.cli.bench._work import SHAPES, Shape, draw, parse_shape
+from jaxlstm.cli.bench._work import MODES, SHAPES, Shape, draw, parse_shape
 from jaxlstm.cli.bench.peers import PEERS, Peer
 
 SHAPE = "2x3x4x5x2x2"
@@ -153,11 +156,29 @@ def test_prints_what_it_found(report):
     assert "Not installed: Absent. pip install no-such-distribution" in printed
     for mode in ("fwd", "train"):
         means = results["geometric_means_of_ratios"][mode]
-        row = next(line for line in printed.splitlines() if line.startswith(f"| {SHAPE} "))
+        row = next(line for line in printed.splitlines() if line.startswith(f"|{SHAPE}|"))
         assert means["best JAX peer"] == max(mean for mean in means.values() if mean is not None)
         assert row.count("|") == len(means) + 2
-    lines = [line for line in printed.splitlines() if line.startswith("| Flax Linen")]
+    lines = [line for line in printed.splitlines() if line.startswith("|Flax Linen")]
     assert [line.count("|") for line in lines] == [10, 10]
+
+
+def test_tables_of_all_peers_fit_80_columns():
+    shape = SHAPES[-1]
+    measured = [
+        Measurement(peer, shape, mode, shape.flops(mode), 1.234, 123_400_000, 0.0, [0.1234, 0.1534], [3, 3])
+        for mode in MODES
+        for peer in PEERS
+    ]
+    machine = {"cpu": "a processor", "cores": [0], "pinned": True, "platform": "cpu", "system": "", "python": ""}
+    results = Results(
+        machine | {"allocator": "the system's default"}, {"dtype": "float32", "rounds": 2}, {}, {}, measured
+    )
+    console = Console(width=80, record=True, file=io.StringIO())
+    show(results, console)
+    rows = [line for line in console.export_text().splitlines() if line.startswith("|")]
+    assert sum(line.startswith(("|jaxlstm ", f"|{shape}|", "|geometric mean")) for line in rows) == 6
+    assert all(line.rstrip().endswith("|") for line in rows)  # none is folded
 
 
 def test_draws_a_picture(report):

@@ -241,8 +241,8 @@ def test_what_cannot_be_done_is_said_in_one_error(tmp_path):
     path = tmp_path / "model.safetensors"
     larger_model(path)
     assert refused(inspect, tmp_path / "absent.onnx").endswith(f"No such file or directory: '{tmp_path}/absent.onnx'")
-    assert refused(inspect, tmp_path / "model.bin").startswith(f"{tmp_path}/model.bin: expected a name that ends in")
-    assert refused(convert, path, tmp_path / "out.bin").startswith(f"{tmp_path}/out.bin: expected a name that ends in")
+    assert refused(inspect, tmp_path / "model.txt").startswith(f"{tmp_path}/model.txt: expected a name that ends in")
+    assert refused(convert, path, tmp_path / "out.txt").startswith(f"{tmp_path}/out.txt: expected a name that ends in")
     assert refused(convert, path, tmp_path / "a.npz", "--prefix", "x").startswith(
         f"{path}: --prefix: no LSTM 'x', only"
     )

@@ -323,8 +323,9 @@ def test_a_zip_is_read_as_data(tmp_path):
     path = tmp_path / "model.keras"
     save_keras_2(tmp_path / "weights.h5", named("lstm_1/lstm_1/", three()))
     code = {"class_name": "Lambda", "config": {"function": "__import__('os').abort()"}}
+    lstm = {"class_name": "LSTM", "config": {"name": "lstm_1"}}
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("config.json", json.dumps(code))
+        archive.writestr("config.json", json.dumps({"class_name": "Model", "config": {"layers": [code, lstm]}}))
         archive.write(tmp_path / "weights.h5", "../../model.weights.h5")
     with pytest.raises(ValueError, match=f"^{path}: not readable, KeyError: .*model.weights.h5"):
         from_keras(path)

@@ -1,6 +1,7 @@
-"""The native kernels: right in each instruction set, a row's bits the same in any company, every transformation."""
+"""The native kernels: right in each instruction set, the same bits for a row in any company, under transformations."""
 
 import concurrent.futures
+import ctypes
 import functools
 import os
 import subprocess
@@ -22,13 +23,14 @@ from jaxlstm.implementations import native
 ROOT = Path(__file__).parents[1]
 LIBRARY: Any = native.library()
 assert LIBRARY is not None, native.NOT_BUILT
+LIBRARY.jaxlstm_instruction_set.restype = ctypes.c_char_p
 
 
 def instruction_sets() -> list[str]:
     """Those that this machine can run, widest first."""
     names: list[str] = []
-    while LIBRARY.jaxlstm_instruction_set(len(names)):
-        names.append(f"widest but {len(names)}")
+    while name := LIBRARY.jaxlstm_instruction_set(len(names)):
+        names.append(name.decode())
     return names
 
 
@@ -263,6 +265,15 @@ def test_why_not(given, reason):
     if reason is not None:
         with pytest.raises(NotImplementedError, match=reason):
             raise NotImplementedError(got)
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "batch", "hidden", "better"),
+    [(20, 1, 64, True), (2, 32, 64, True), (2, 4, 64, False), (20, 8, 8, True), (20, 64, 8, False)],
+)
+def test_none_leaves_to_xla_what_xla_does_faster(num_steps, batch, hidden, better):
+    params = jaxlstm.init_lstm(jax.random.key(0), 3, hidden)
+    assert jaxlstm.explain(params, jnp.zeros((num_steps, batch, 3)))["cpu"].implementation == ("native" if better else "xla")
 
 
 def test_where_it_is_not_built(monkeypatch):

@@ -220,8 +220,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "hidden_size": ({"hidden_size": 5}, r"W: expected \[D, 4H, I\] = \[1, 20, \?\]"),
     "weights fed in": ({"inputs": "x x R B"}, "W: 'x' is an input of the model"),
     "weights computed": (
-        {"inputs": "x V R B", "nodes": [make("Mul", "W W", "V")]},
-        "W: 'V' is computed by Mul at run time",
+        {"inputs": "x V R B", "nodes": [make("Mul", "W x", "V")]},
+        "W: 'x' is an input of the model",
+    ),
+    "weights drawn": (
+        {"inputs": "x V R B", "nodes": [make("RandomUniformLike", "W", "V")]},
+        "W: 'V' is computed by RandomUniformLike at run time",
     ),
     "three gates": ({"initializers": {"R": np.ones((1, 3 * H, H), "f")}}, r"R: expected .* \[1, 16, 4\], got \[1, 12"),
     "another dtype": ({"initializers": {"B": np.ones((1, 8 * H), "i")}}, "B: expected one of float32, .* got int32"),

@@ -8,13 +8,18 @@ import haiku
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint
 import pytest
 from flax import nnx
+from trees import assert_identical
 
 import jaxlstm
+import jaxlstm.nnx
 from jaxlstm.interop._equinox import from_equinox
 from jaxlstm.interop._flax import from_flax, to_flax
 from jaxlstm.interop._haiku import from_haiku
+from jaxlstm.interop._keras import from_keras
+from jaxlstm.interop._torch import from_torch, to_torch
 
 T, B, I, H = 5, 2, 3, 4  # noqa: E741
 X = jnp.asarray(np.random.default_rng(0).normal(size=(B, T, I)), jnp.float32)
@@ -108,6 +113,100 @@ def test_nnx(kind):
     state = nnx.state(module, nnx.Param)
     for given in (module, nnx.state(module), state, nnx.to_pure_dict(state)):
         assert_runs_as(from_flax(given), expected)
+
+
+def cell_of(kind: Any = nnx.OptimizedLSTMCell, **options: Any) -> Any:
+    return kind(I, H, rngs=nnx.Rngs(0), **options)
+
+
+class Doubled(nnx.LSTMCell):
+    def __call__(self, carry: Any, inputs: Any) -> Any:
+        carry, h = super().__call__(carry, inputs)
+        return carry, 2 * h
+
+
+OTHER_EQUATIONS: dict[str, tuple[Any, str]] = {
+    "gate_fn": (nnx.RNN(cell_of(gate_fn=nnx.hard_sigmoid)), "gate_fn: expected sigmoid, .* got hard_sigmoid"),
+    "activation_fn": (
+        nnx.RNN(cell_of(nnx.LSTMCell, activation_fn=nnx.relu)),
+        "activation_fn: expected tanh, .* got relu",
+    ),
+    "a cell alone": (cell_of(gate_fn=nnx.relu), "gate_fn: expected sigmoid"),
+    "reverse": (nnx.RNN(cell_of(), reverse=True), "reverse: this RNN runs over time in reverse"),
+    "merge_fn": (nnx.Bidirectional(nnx.RNN(cell_of()), nnx.RNN(cell_of()), merge_fn=jnp.add), "merge_fn: .* got add"),
+    "backward only": (
+        nnx.Bidirectional(nnx.RNN(cell_of()), nnx.RNN(cell_of(gate_fn=nnx.relu))),
+        "gate_fn: expected sigmoid, .* got relu",
+    ),
+    "forward of a pair": ((nnx.RNN(cell_of(), reverse=True), nnx.RNN(cell_of())), "reverse: "),
+    "a call of its own": (nnx.RNN(cell_of(Doubled)), "Doubled: a class of its own equations"),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_EQUATIONS)
+def test_nnx_modules_of_other_equations_are_refused(case):
+    module, words = OTHER_EQUATIONS[case]
+    with pytest.raises(ValueError, match=f"^params: {words}"):
+        from_flax(module)
+
+
+def test_a_pair_of_nnx_modules_may_run_both_ways():
+    forward: Any = nnx.RNN(cell_of())
+    backward: Any = nnx.RNN(cell_of(), reverse=True, keep_order=True)
+    assert_runs_as(from_flax((forward, backward)), jnp.concatenate([forward(X), backward(X)], -1))
+
+
+def test_a_carry_of_flax_is_turned_around_as_from_flax_says():
+    module = nnx.RNN(cell_of(), return_carry=True)
+    nnx.update(module, shaken(nnx.state(module, nnx.Param)))
+    carry, _ = module(X)
+    c, h = carry
+    _, expected = module(X, initial_carry=carry)
+    y, _ = jaxlstm.lstm(from_flax(module), X, (h[None], c[None]), batch_first=True)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-6)
+
+
+def test_leaves_that_are_wrapped(tmp_path):
+    """As orbax restores a state that it is told nothing about, as Linen boxes parameters, and under a module's name."""
+    theirs, ours = nnx.RNN(cell_of()), jaxlstm.nnx.LSTM(I, H, num_layers=2, dropout=0.5, rngs=nnx.Rngs(0))
+    checkpointer = orbax.checkpoint.StandardCheckpointer()
+    for name, module, read in (("theirs", theirs, from_flax), ("ours", ours, from_torch)):
+        checkpointer.save(tmp_path / name, nnx.state(module, nnx.Param))
+        checkpointer.wait_until_finished()
+        assert_identical(read(checkpointer.restore(tmp_path / name)), read(module))
+    assert_identical(from_torch(nnx.state(ours)), from_torch(ours))
+
+    init = nn.with_partitioning(nn.initializers.lecun_normal(), (None, "model"))
+    variables = nn.RNN(nn.OptimizedLSTMCell(H, kernel_init=init)).init(jax.random.key(0), X)
+    plain = from_flax(nn.meta.unbox(variables))
+    assert_identical(from_flax(variables), plain)
+    for name in ("ScanOptimizedLSTMCell_0", "OptimizedLSTMCell_0"):
+        assert_identical(from_flax({"params": {name: variables["params"]["cell"]}}), plain)
+
+    variables = jaxlstm.LSTM(I, H).init(jax.random.key(0), X)
+    assert_identical(from_torch(variables), from_torch(variables["params"]))
+    assert_identical(from_torch({"params": {"enc": variables["params"]}}, "enc"), from_torch(variables))
+
+
+IMPORTERS: dict[str, tuple[Any, Any]] = {
+    "torch": (from_torch, to_torch(jaxlstm.init_lstm(jax.random.key(0), I, H))),
+    "flax": (from_flax, to_flax(jaxlstm.init_lstm(jax.random.key(0), I, H))),
+    "keras": (from_keras, [np.ones((I, 4 * H), "f"), np.ones((H, 4 * H), "f"), np.ones(4 * H, "f")]),
+    "haiku": (from_haiku, {"w": np.ones((I + H, 4 * H), "f"), "b": np.ones(4 * H, "f")}),
+    "equinox": (from_equinox, equinox.nn.LSTMCell(I, H, key=jax.random.key(0))),
+}
+
+
+@pytest.mark.parametrize("library", IMPORTERS)
+@pytest.mark.parametrize("transform", [jax.jit, jax.vmap])
+def test_traced_weights_are_refused_with_words(transform, library):
+    importer, weights = IMPORTERS[library]
+    importer(weights)
+    arrays, static = equinox.partition(weights, equinox.is_array_like)
+    with pytest.raises(
+        (ValueError, TypeError), match=r"a traced value\. Weights are read outside of jit, vmap and grad"
+    ):
+        transform(lambda arrays: importer(equinox.combine(arrays, static)))(jax.tree.map(lambda a: a[None], arrays))
 
 
 @pytest.mark.parametrize("num_layers", [1, 2])

@@ -64,6 +64,7 @@ def create(out: Path, record: Record) -> None:
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
+        unfinished(out / CONFIG).unlink(missing_ok=True)
         with replacing(out / CONFIG) as temporary:
             temporary.write_text(json.dumps(dataclasses.asdict(record), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
@@ -110,6 +111,7 @@ class Metrics:
             raise click.UsageError(
                 f"{path}: lacks lines for the {step} steps before the checkpoint. Put it back, or give another --out."
             )
+        unfinished(path).unlink(missing_ok=True)
         with replacing(path) as temporary:
             temporary.write_text("".join(lines), encoding="utf-8")
         self._file = path.open("a", encoding="utf-8", buffering=1)

@@ -49,6 +49,8 @@ def why_not_unasked(entry: Entry, operands: Operands) -> str | None:
         return "not proven on hardware yet; name it to use it"
     if operands.x.shape[0] == 1:
         return "a single step (T = 1) has no weight to hold"
+    if entry.name == "native":
+        return native.why_not_unasked(operands.x, operands.state)
     return None
 
 

@@ -1,5 +1,9 @@
 """What the importers and exporters of other libraries share: gate orders, one bias for two, and nesting into stacks."""
 
+import errno
+import os
+import stat
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -8,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxlstm._check import FLOATS, check_params
 from jaxlstm._types import LSTMCellParams, LSTMParams
@@ -29,15 +34,33 @@ def reading(source: str) -> Iterator[None]:
     except (FileNotFoundError, IsADirectoryError, PermissionError, ImportError):
         raise
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{source}: {error}") from error
+        raise ValueError(f"{source}: {printable(error)}") from error
+    except MemoryError as error:
+        raise ValueError(f"{source}: takes more memory than there is for it.") from error
     # Parsers of foreign formats raise what they like on a broken or hostile file: none of it may pass unnamed.
     except Exception as error:
-        raise ValueError(f"{source}: not readable, {type(error).__name__}: {error}") from error
+        raise ValueError(f"{source}: not readable, {type(error).__name__}: {printable(error)}") from error
+
+
+def printable(words: object) -> str:
+    """Text that may hold a file's own words, in one line, and with what would steer a terminal written out."""
+    line = " ".join(str(words).split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+def file_size(path: str | os.PathLike) -> int:
+    """The bytes of a regular file; of another one, such as a pipe or a device, there may be no end."""
+    about = os.stat(path)
+    if stat.S_ISDIR(about.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not stat.S_ISREG(about.st_mode):
+        raise ValueError("a pipe or device: expected a file.")
+    return about.st_size
 
 
 def check_array(name: str, value: Any, axes: str, shape: Sequence[int | None]) -> np.ndarray:
     """`value` as a floating array of that shape; None stands for any size."""
-    array = np.asarray(value)
+    array = as_numpy(name, value)
     if str(array.dtype) not in FLOATS:
         raise TypeError(f"{name}: expected one of {', '.join(FLOATS)}, got {array.dtype}.")
     fits = array.ndim == len(shape) and all(want in (None, got) for want, got in zip(shape, array.shape, strict=True))
@@ -45,6 +68,25 @@ def check_array(name: str, value: Any, axes: str, shape: Sequence[int | None]) -
         numbers = ", ".join("?" if size is None else str(size) for size in shape)
         raise ValueError(f"{name}: expected [{axes}] = [{numbers}], got {list(array.shape)}.")
     return array
+
+
+def as_numpy(name: str, leaf: Any) -> np.ndarray:
+    """A leaf of any framework in numpy, or as numpy sees it if it is none."""
+    if isinstance(leaf, Tracer):
+        raise TypeError(
+            f"{name}: a traced value. Weights are read outside of jit, vmap and grad: import them first, and pass the "
+            "parameters in as an argument."
+        )
+    torch = sys.modules.get("torch")  # A tensor can only come from a torch that somebody has imported.
+    try:
+        if torch is None or not isinstance(leaf, torch.Tensor):
+            return np.asarray(leaf)
+        tensor = leaf.detach().cpu().contiguous()
+        if tensor.dtype == torch.bfloat16:
+            return tensor.view(torch.int16).numpy().view(jnp.bfloat16)
+        return tensor.numpy()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name}: expected an array, got {type(leaf).__name__}: {error}") from error
 
 
 def check_finite(name: str, array: np.ndarray) -> np.ndarray:
@@ -63,13 +105,8 @@ def reorder(gates: Any, order: Sequence[int]) -> np.ndarray:
 def cell_of(
     weight_ih: np.ndarray, weight_hh: np.ndarray, bias_ih: np.ndarray | None, bias_hh: np.ndarray | None
 ) -> LSTMCellParams:
-    """A cell in JAX, of copies."""
-    return LSTMCellParams(
-        jnp.array(weight_ih),
-        jnp.array(weight_hh),
-        None if bias_ih is None else jnp.array(bias_ih),
-        None if bias_hh is None else jnp.array(bias_hh),
-    )
+    """A cell."""
+    return LSTMCellParams(weight_ih, weight_hh, bias_ih, bias_hh)  # type: ignore
 
 
 def one_bias(weight_ih: np.ndarray, weight_hh: np.ndarray, bias: np.ndarray | None) -> LSTMCellParams:
@@ -82,6 +119,11 @@ def summed_bias(cell: LSTMCellParams) -> np.ndarray | None:
     if cell.bias_ih is None or cell.bias_hh is None:
         return None
     return np.asarray(cell.bias_ih) + np.asarray(cell.bias_hh)
+
+
+def in_jax(params: Any) -> Any:
+    """Parameters of numpy's arrays in JAX, of copies: the source's owner may go on training it."""
+    return jax.tree.map(jnp.array, params)  # jnp.asarray promises no copy.
 
 
 def stacked(layers: Iterable[Iterable[LSTMCellParams]]) -> LSTMParams:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from jaxlstm._types import LSTMCellParams, LSTMParams
-from jaxlstm.interop._cells import check_array, one_bias, reading, stacked
+from jaxlstm.interop._cells import check_array, in_jax, one_bias, reading, stacked
 
 
 def from_equinox(cells: Any) -> LSTMParams:
@@ -27,7 +27,9 @@ def from_equinox(cells: Any) -> LSTMParams:
     """
     with reading("cells"):
         layers = cells if isinstance(cells, list) else [cells]
-        return stacked([_cell(cell) for cell in (layer if isinstance(layer, tuple) else [layer])] for layer in layers)
+        return in_jax(
+            stacked([_cell(cell) for cell in (layer if isinstance(layer, tuple) else [layer])] for layer in layers)
+        )
 
 
 def _cell(cell: Any) -> LSTMCellParams:

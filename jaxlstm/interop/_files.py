@@ -17,17 +17,23 @@ class Format(NamedTuple):
     find: Callable[[str | os.PathLike], dict[str, Found]]
     save: Callable[[Any, str | os.PathLike], None]
     chosen_by: str
+    dtype: str | None = None
+    """What it is written in; None for any."""
 
 
 _PT = Format(_state_dict.find_torch, _state_dict.save_torch, "prefix")
-_KERAS = Format(_keras_file.find_keras, _keras_save.save_keras, "node")
+_KERAS = Format(_keras_file.find_keras, _keras_save.save_keras, "node", "float32")
 FORMATS = {
     ".pt": _PT,
     ".pth": _PT,
+    ".pth.tar": _PT,
+    ".ckpt": _PT,
+    ".bin": _PT,
     ".safetensors": Format(_state_dict.find_safetensors, _safetensors.save_safetensors, "prefix"),
     ".npz": Format(_state_dict.find_npz, _state_dict.save_npz, "prefix"),
-    ".onnx": Format(_onnx.find_onnx, _onnx_export.to_onnx, "node"),
+    ".onnx": Format(_onnx.find_onnx, _onnx_export.to_onnx, "node", "float32"),
     ".h5": _KERAS,
+    ".hdf5": _KERAS,
     ".keras": _KERAS,
 }
 
@@ -38,10 +44,11 @@ def format_of(path: str | os.PathLike) -> Format:
     Raises:
         ValueError: another ending.
     """
-    try:
-        return FORMATS[Path(path).suffix.lower()]
-    except KeyError:
-        raise ValueError(f"{os.fspath(path)}: expected a name that ends in one of {', '.join(FORMATS)}.") from None
+    name = Path(path).name.lower()
+    for ending, chosen in FORMATS.items():
+        if name.endswith(ending):
+            return chosen
+    raise ValueError(f"{os.fspath(path)}: expected a name that ends in one of {', '.join(FORMATS)}.")
 
 
 def find(path: str | os.PathLike) -> dict[str, Found]:

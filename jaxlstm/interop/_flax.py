@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from jaxlstm._types import LSTMCellParams, LSTMParams
-from jaxlstm.interop._cells import check_array, one_bias, reading, stacked, summed_bias, unprojected
+from jaxlstm.interop._cells import check_array, in_jax, one_bias, reading, stacked, summed_bias, unprojected
+from jaxlstm.interop._nnx_modules import refuse_other_equations
+from jaxlstm.interop._trees import unwrapped
 
 _GATES = "ifgo"
 _FORWARD, _BACKWARD = "forward_rnn", "backward_rnn"
@@ -20,17 +22,23 @@ _FORWARD, _BACKWARD = "forward_rnn", "backward_rnn"
 def from_flax(params: Any) -> LSTMParams:
     """Parameters from Flax, of Linen or NNX.
 
+    A carry of Flax's is `(c, h)` and no type tells it from a state `(h, c)`: turn it around,
+    `c, h = carry; jaxlstm.lstm(params, x, (h[None], c[None]))`, `[None]` being the axis `L*D` of a stack.
+
     Args:
         params: one layer, or a list over layers of a stack, first to last.
             A layer is the parameters of an `LSTMCell` or `OptimizedLSTMCell`, of an `RNN` of one, or of a
-            `Bidirectional` of two: Linen's nested dict (as under `variables["params"]`, or with that key around it), or
-            an NNX module, its `nnx.State` or pure dict. Directions that stand apart are paired: `(forward, backward)`.
+            `Bidirectional` of two: Linen's nested dict (as under `variables["params"]`, or with that key around it, or
+            the module's name), its leaves boxed or not, or an NNX module, its `nnx.State` or pure dict, or what orbax
+            restores of one. Directions that stand apart are paired: `(forward, backward)`.
 
     Returns:
-        `LSTMParams`; Flax's one bias is `bias_ih`, and `bias_hh` is zero.
+        `LSTMParams`; Flax's one bias is `bias_ih`, and `bias_hh` is zero. Only a module tells its equations: give what
+        has other activations or runs in reverse as a module, to be refused.
 
     Raises:
-        ValueError: names that are no LSTM cell's; arrays of other shapes or not floating. The message names the key.
+        ValueError: names that are no LSTM cell's; arrays of other shapes or not floating; an NNX module with a gate_fn,
+            activation_fn or merge_fn other than PyTorch's, or that runs in reverse. The message names it.
 
     Source: https://flax.readthedocs.io/en/latest/api_reference/flax.linen/layers.html#recurrent
 
@@ -41,7 +49,7 @@ def from_flax(params: Any) -> LSTMParams:
     """
     with reading("params"):
         layers = params if isinstance(params, list) else [params]
-        return stacked([_cell(way) for way in _directions(layer)] for layer in layers)
+        return in_jax(stacked([_cell(way) for way in _directions(layer)] for layer in layers))
 
 
 def to_flax(params: LSTMParams) -> list[dict[str, Any]]:
@@ -74,36 +82,35 @@ def to_flax(params: LSTMParams) -> list[dict[str, Any]]:
 def _directions(layer: Any) -> list[Mapping[str, Any]]:
     """The one or two cells of a layer as nested dicts."""
     if isinstance(layer, tuple):
-        return [cell for way in layer for cell in _directions(way)]
-    layer = _as_dict(layer)
+        forward, *others = layer
+        refuse_other_equations(forward)
+        for each in others:
+            refuse_other_equations(each, backward=True)
+        return [cell for way in layer for cell in _cells(unwrapped(way))]
+    refuse_other_equations(layer)
+    return _cells(unwrapped(layer))
+
+
+def _cells(layer: Any) -> list[Mapping[str, Any]]:
+    if not isinstance(layer, Mapping):
+        raise TypeError(f"expected a nested dict, an nnx.State or an nnx.Module, got {type(layer).__name__}.")
     if _FORWARD in layer and _BACKWARD in layer:
-        return [*_directions(layer[_FORWARD]), *_directions(layer[_BACKWARD])]
+        return [*_cells(layer[_FORWARD]), *_cells(layer[_BACKWARD])]
     for inner in ("params", "cell"):
         if inner in layer:
-            return _directions(layer[inner])
+            return _cells(layer[inner])
+    if len(layer) == 1:  # A module by its name, as `OptimizedLSTMCell_0`.
+        (inner,) = layer.values()
+        return _cells(inner) if isinstance(inner, Mapping) else [layer]
     return [layer]
 
 
-def _as_dict(layer: Any) -> Mapping[str, Any]:
-    if isinstance(layer, dict):
-        return layer
-    from flax import nnx  # Not above: a Linen user need not wait for it.
-
-    if isinstance(layer, nnx.Module):
-        layer = nnx.state(layer, nnx.Param)
-    if isinstance(layer, nnx.State):
-        layer = nnx.to_pure_dict(layer)
-    if not isinstance(layer, Mapping):
-        raise TypeError(f"expected a nested dict, an nnx.State or an nnx.Module, got {type(layer).__name__}.")
-    return layer
-
-
 def _cell(layer: Mapping[str, Any]) -> LSTMCellParams:
-    # NNX's attribute can't be called `if`; its cells may carry random states along.
+    # NNX's attribute can't be called `if`.
     leaves = {
-        f"{name.removesuffix('_')}.{leaf}": array
+        f"{str(name).removesuffix('_')}.{leaf}": array
         for name, arrays in layer.items()
-        if isinstance(arrays, Mapping) and name != "rngs"
+        if isinstance(arrays, Mapping)
         for leaf, array in arrays.items()
     }
     fused = "dense_i.kernel" in leaves

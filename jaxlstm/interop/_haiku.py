@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxlstm._types import LSTMCellParams, LSTMParams
-from jaxlstm.interop._cells import check_array, one_bias, reading, reorder, stacked
+from jaxlstm.interop._cells import check_array, in_jax, one_bias, reading, reorder, stacked
 
 _TO_IFGO = (0, 2, 1, 3)
 
@@ -37,7 +37,7 @@ def from_haiku(params: Any) -> LSTMParams:
     >>> output, state = jaxlstm.lstm(params, jnp.ones((7, 2, 3)))
     """
     with reading("params"):
-        return stacked([_cell(layer)] for layer in (params if isinstance(params, list) else [params]))
+        return in_jax(stacked([_cell(layer)] for layer in (params if isinstance(params, list) else [params])))
 
 
 def _cell(layer: Any) -> LSTMCellParams:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxlstm._types import LSTMCellParams, LSTMParams
-from jaxlstm.interop._cells import reading, stacked, summed_bias, unprojected
+from jaxlstm.interop._cells import in_jax, reading, stacked, summed_bias, unprojected
 from jaxlstm.interop._found import pick
 from jaxlstm.interop._keras_file import find_keras
 from jaxlstm.interop._keras_layer import cells_of
@@ -26,8 +26,14 @@ def from_keras(weights: Any, name: str | Sequence[str] | None = None) -> LSTMPar
             `[I, 4H]`, recurrent kernel `[H, 4H]` and, with `use_bias`, bias `[4H]`; `Bidirectional` has as many again.
             Weights of the old `CuDNNLSTM`, with its kernels laid out otherwise, are known by their bias `[8H]`.
             A file is the path of a `.h5`, `.weights.h5` or `.keras`: no code in it is run, and Keras is not needed. But
-            libhdf5, which parses it, can hang on a file made to do harm: read those of strangers in a process apart.
-        name: which layer of a file; several names make a stack. None for its only LSTM.
+            libhdf5, which parses it, can hang on a file made to do harm: read those of strangers in a process apart, as
+            `jaxlstm inspect` and `jaxlstm convert` do.
+        name: which layer of a file; several names make a stack. None for its only LSTM, or its only stack in a
+            `Sequential`. A `.weights.h5` of Keras 2.12 to 3.3 has no layers' names, but groups named by class: lstm,
+            lstm_1, ...
+
+    A class of one's own that extends `LSTM` is taken at its configuration's word; a `.weights.h5` has none, and its
+    layers are taken for plain ones.
 
     Returns:
         `LSTMParams`; Keras's one bias is `bias_ih`, and `bias_hh` is zero. A layer with `go_backwards` comes as one
@@ -37,7 +43,8 @@ def from_keras(weights: Any, name: str | Sequence[str] | None = None) -> LSTMPar
         OSError: no such file, or one that may not be read.
         ValueError: arrays of other shapes or not floating; activations other than tanh and sigmoid or a `merge_mode`
             other than "concat", where a layer or its file tells; no LSTM by that name, or several and none chosen; in a
-            file, weights that are not finite. The message names file and array.
+            file, weights that are not finite, arrays that its configuration does not promise, or a configuration that
+            does not tell their equations. The message names file and array.
         ImportError: a file, and h5py is missing.
 
     Source: https://keras.io/api/layers/recurrent_layers/lstm
@@ -51,12 +58,12 @@ def from_keras(weights: Any, name: str | Sequence[str] | None = None) -> LSTMPar
         with reading(os.fspath(weights)):
             found = find_keras(weights)
             names = [name] if name is None or isinstance(name, str) else name
-            return stacked(layer for each in names for layer in pick(found, each, "name").params())
+            return in_jax(stacked(layer for each in names for layer in pick(found, each, "name").params()))
     if name is not None:
         raise ValueError("name: picks a layer of a file; weights is none.")
     several = isinstance(weights, list | tuple) and weights and not hasattr(weights[0], "shape")
     with reading("weights"):
-        return stacked(cells_of(layer) for layer in (weights if several else [weights]))
+        return in_jax(stacked(cells_of(layer) for layer in (weights if several else [weights])))
 
 
 def to_keras(params: LSTMParams) -> list[list[np.ndarray]]:

@@ -3,118 +3,227 @@
 import io
 import json
 import os
-import re
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxlstm._types import LSTMParams
-from jaxlstm.interop._cells import check_finite, need, reading, stacked
+from jaxlstm.interop._cells import check_finite, file_size, reading, stacked
 from jaxlstm.interop._found import Found
-from jaxlstm.interop._keras_layer import cells_of_arrays, check_config
+from jaxlstm.interop._h5 import H5File
+from jaxlstm.interop._keras_config import (
+    OLD_CONTAINER,
+    Layer,
+    is_bfloat16,
+    is_one_stack,
+    layers_of,
+    refuse_other_arrays,
+    refuse_other_equations,
+)
+from jaxlstm.interop._keras_layer import cells_of_arrays
 from jaxlstm.interop._zip import open_zip
 
 _NAMED = ("kernel", "recurrent_kernel", "bias")
 _NUMBERED = ("0", "1", "2")
-_LAYERS = ("LSTM", "CuDNNLSTM", "Bidirectional", "RNN")
+_MODEL, _OPTIMIZERS = "model_weights", ("optimizer", "optimizer_weights")
+_MOST_CONFIG = 2**20
+_GROUP_NAME = "a group's name, as the file has none of layers"
+_REMEDY = "Load the model in Keras and give the layer itself, or its get_weights()."
+_NOT_TOLD = f"the file's configuration does not tell its equations. {_REMEDY}"
+
+
+class _Group(NamedTuple):
+    """A cell's arrays in a file.
+
+    Attributes:
+        path: of the group, with "/" between.
+        arrays: by path, in Keras's order.
+        surplus: the paths of other arrays in and below the group.
+    """
+
+    path: str
+    arrays: dict[str, np.ndarray]
+    surplus: list[str]
+
+
+class _Placed(NamedTuple):
+    """A layer of a file: its directions' arrays, and what its configuration says, if there is one."""
+
+    name: str
+    path: str
+    groups: list[_Group]
+    layer: Layer | None
+    note: str = ""
 
 
 def find_keras(path: str | os.PathLike) -> dict[str, Found]:
     """The LSTM layers of a file by name; by path in the file, where two have the same name."""
-    h5py = need("h5py", "h5py", "a Keras file")
-    source: Any = path
-    config: Any = None
-    if zipfile.is_zipfile(path):
-        with open_zip(path) as archive:
-            source = io.BytesIO(archive.read("model.weights.h5"))
-            config = archive.read("config.json")
-    with h5py.File(source, "r") as file:
-        layers = _layers(h5py, file)
-        config = config or file.attrs.get("model_config", "null")
-    configs = list(_configs(json.loads(config)))
+    with _opened(path) as (file, text):
+        groups, names = _read(file)
+        text = text or file.text(file.file, "model_config") or "null"
+        if len(text) > _MOST_CONFIG + os.path.getsize(path):
+            raise ValueError(f"its configuration has {len(text)} bytes, more than the file itself.")
+    config = json.loads(text)
+    placed = _configured(config, groups, names) if config else _unconfigured(groups, names)
 
-    names = [layer.name for layer in layers]
-    found = {}
-    for layer in layers:
-        name = layer.name if names.count(layer.name) == 1 else layer.path
-        own = [config for config in configs if config.get("name") == layer.name]
-        found[name] = _found(name, layer.arrays, own)
+    taken = [each.name for each in placed]
+    found = {each.name if taken.count(each.name) == 1 else each.path: _found(each) for each in placed}
+    if config and len(found) > 1 and all(each.groups for each in placed) and is_one_stack(config):
+        above = [*list(found)[1:], None]
+        found = {name: each._replace(above=upper) for (name, each), upper in zip(found.items(), above, strict=True)}
     return found
 
 
-class _Layer(NamedTuple):
-    name: str
-    path: str
-    arrays: dict[str, np.ndarray]
-    """By path in the file: the forward direction's in Keras's order, then the reverse's."""
+@contextmanager
+def _opened(path: str | os.PathLike) -> Iterator[tuple[H5File, str]]:
+    """A file's arrays, and its configuration where that stands apart."""
+    size = file_size(path)
+    if not zipfile.is_zipfile(path):
+        with H5File(path, size) as file:
+            yield file, ""
+        return
+    with open_zip(path) as archive:
+        weights = archive.read("model.weights.h5")
+        config = archive.read("config.json") if archive.getinfo("config.json").file_size <= _MOST_CONFIG + size else b""
+        if not config:
+            raise ValueError(f"config.json claims {archive.getinfo('config.json').file_size} bytes.")
+    with H5File(io.BytesIO(weights), len(weights)) as file:
+        yield file, config.decode()
 
 
-def _found(name: str, arrays: dict[str, np.ndarray], configs: list[dict]) -> Found:
+def _read(file: H5File) -> tuple[list[_Group], dict[str, str]]:
+    """All cells of a file, but for an optimizer's copies of them, and the names that it gives to objects by path."""
+    leaves: dict[str, dict[str, Any]] = {}
+    names = {}
+    # Keras on Windows has put its own separator into paths.
+    for path, item in ((path.replace("\\", "/"), item) for path, item in file.items()):
+        if path.partition("/")[0] in _OPTIMIZERS:
+            continue
+        if isinstance(item, file.h5py.Dataset):
+            parent, _, leaf = path.rpartition("/")
+            leaves.setdefault(parent, {})[leaf.removesuffix(":0")] = item
+        elif (name := file.text(item, "name")) is not None:
+            names[path.removesuffix("/vars")] = name
+
+    groups = []
+    for parent, items in leaves.items():
+        keys = [key for key in (_NAMED if "kernel" in items else _NUMBERED) if key in items]
+        shapes = [items[key].shape for key in keys]
+        if len(keys) < 2 or len(shapes[1]) != 2 or shapes[1][1] != 4 * shapes[1][0]:
+            continue
+        path = parent.removesuffix("/vars")
+        surplus = [f"{parent}/{key}" for key in items if key not in keys]
+        surplus += [f"{each}/{key}" for each, items in leaves.items() if _is_part(each, path) for key in items]
+        groups.append(_Group(path, {items[key].name: file.array(items[key]) for key in keys}, surplus))
+    return groups, names
+
+
+def _is_part(path: str, of: str) -> bool:
+    """Whether arrays there belong to a cell, but for the state of its dropout's random numbers."""
+    return path.startswith(f"{of}/") and path != f"{of}/vars" and "seed_generator" not in path
+
+
+def _found(placed: _Placed) -> Found:
     def read() -> LSTMParams:
-        with reading(f"layer {name!r}"):
-            for config in configs:
-                check_config(config)
+        with reading(f"layer {placed.name!r}"):
+            layer, groups = placed.layer, placed.groups
+            if layer is not None:
+                refuse_other_equations(layer)
+            if not groups:
+                raise ValueError(f"the file's arrays are none that its configuration promises. {_REMEDY}")
+            for k, group in enumerate(groups):
+                if group.surplus:
+                    raise ValueError(f"{group.surplus[0]}: surplus; an LSTM's cell has kernel, recurrent_kernel, bias.")
+                if layer is not None:
+                    refuse_other_arrays(layer.ways[k], list(group.arrays.values()))
+            arrays = {
+                key: array.view(jnp.bfloat16) if array.dtype == "V2" and layer and is_bfloat16(layer.ways[k]) else array
+                for k, group in enumerate(groups)
+                for key, array in group.arrays.items()
+            }
             params = stacked([cells_of_arrays(list(arrays.values()))])
             for key, array in arrays.items():
                 check_finite(key, array)
             return params
 
-    return Found(read, any(config.get("go_backwards") for config in configs))
+    return Found(read, reverse=placed.layer is not None and placed.layer.reverse, note=placed.note)
 
 
-def _configs(node: Any) -> Iterator[dict]:
-    """The configurations of LSTM layers anywhere in a model's."""
-    if isinstance(node, dict):
-        if node.get("class_name") in _LAYERS and isinstance(node.get("config"), dict):
-            yield node["config"]
-        node = list(node.values())
-    if isinstance(node, list):
-        for each in node:
-            yield from _configs(each)
+def _configured(config: Any, groups: list[_Group], names: dict[str, str]) -> list[_Placed]:
+    """The layers that a configuration names, each with its arrays, and arrays of which it says nothing."""
+    old = any(OLD_CONTAINER in group.path.split("/") for group in groups)
+    layers = layers_of(config, old=old)
+    numbered = any(key.rpartition("/")[2] in _NUMBERED for group in groups for key in group.arrays)
+    places = _by_address if numbered else _by_name
+    placed = [
+        _Placed(layer.name, own[0].path if own else layer.name, own, layer)
+        for layer, own in zip(layers, places(layers, groups, names), strict=True)
+    ]
+    matched = {id(group) for each in placed for group in each.groups}
+    untold = Layer("", (), wrong=_NOT_TOLD)
+    return placed + [
+        each._replace(layer=untold) for each in _unconfigured([g for g in groups if id(g) not in matched], names)
+    ]
 
 
-def _layers(h5py: Any, file: Any) -> list[_Layer]:
-    """All groups of arrays with an LSTM cell's shapes, the two directions of a Bidirectional as one layer."""
-    groups: dict[str, dict[str, Any]] = {}
-    names: dict[str, str] = {}
+def _by_address(layers: list[Layer], groups: list[_Group], names: dict[str, str]) -> Iterator[list[_Group]]:
+    """Each layer's arrays in a `.keras`."""
+    by_path = {group.path.removesuffix("/cell"): group for group in groups}
+    for layer in layers:
+        own = [by_path[way.address] for way in layer.ways if way.address in by_path]
+        top = layer.ways[0].address.removesuffix("/forward_layer") if layer.ways else ""
+        fits = len(own) == len(layer.ways) and names.get(top, layer.name) == layer.name
+        yield own if fits else []
 
-    # Visits what the file itself holds: not its soft or external links, which could lead out of it.
-    def visit(path: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            parent, _, leaf = path.rpartition("/")
-            groups.setdefault(parent, {})[leaf.removesuffix(":0")] = item
-        elif "name" in item.attrs:
-            names[path.removesuffix("/vars")] = str(item.attrs["name"])
 
-    file.visititems(visit)
+def _by_name(layers: list[Layer], groups: list[_Group], names: dict[str, str]) -> Iterator[list[_Group]]:  # noqa: ARG001
+    """Each layer's arrays in a `.h5`: below the group of the model's layer that it is or is in."""
 
-    cells: dict[str, list[Any]] = {}
-    for parent, leaves in groups.items():
-        arrays = [leaves[key] for key in (_NAMED if "kernel" in leaves else _NUMBERED) if key in leaves]
-        if len(arrays) > 1 and len(arrays[1].shape) == 2 and arrays[1].shape[1] == 4 * arrays[1].shape[0]:
-            path = re.sub(r"/(cell/vars|vars|lstm_cell[^/]*)$", "", parent)
-            cells[path if path not in cells else parent] = arrays
+    def is_below(group: _Group, names: frozenset[str]) -> bool:
+        path = group.path.removeprefix(f"{_MODEL}/")
+        return any(f"{path}/".startswith(f"{name}/") for name in names)
 
-    layers = []
-    for path, arrays in cells.items():
+    tops = [way.names[0] for layer in layers for way in layer.ways]
+    for layer in layers:
+        own = []
+        for way in layer.ways:
+            there = [group for group in groups if is_below(group, way.names[0])]
+            # Inside of a layer not every file names every step, where there is but one way to go.
+            fit = there if tops.count(way.names[0]) == len(there) == 1 else [g for g in there if _leads(way.names, g)]
+            own += fit if len(fit) == 1 else []
+        yield own if len(own) == len(layer.ways) else []
+
+
+def _leads(names: tuple[frozenset[str], ...], group: _Group) -> bool:
+    path = f"/{group.path}/"
+    return all(any(f"/{name}/" in path for name in each) for each in names)
+
+
+def _unconfigured(groups: list[_Group], names: dict[str, str]) -> list[_Placed]:
+    """Every cell as a layer, but the two directions of a Bidirectional as one."""
+    parents = [_layer_path(group.path) for group in groups]
+    cells = {
+        group.path if parents.count(parent) > 1 else parent: group
+        for group, parent in zip(groups, parents, strict=True)
+    }
+    placed = []
+    for path, group in cells.items():
         parent, _, last = path.rpartition("/")
         forward, backward = (f"{parent}/{way}{last.partition('ward')[2]}" for way in ("forward", "backward"))
         if path == backward and forward in cells:
             continue
-        if path == forward and backward in cells:
-            path, arrays = parent, arrays + cells[backward]
+        paired = path == forward and backward in cells
+        path, own = (parent, [group, cells[backward]]) if paired else (path, [group])
         name = names.get(path, path.rpartition("/")[2])
-        layers.append(_Layer(name, path, {array.name: _read(array) for array in arrays}))
-    return layers
+        told = path in names or any(key.endswith(":0") for key in group.arrays)
+        placed.append(_Placed(name, path, own, None, "" if told else _GROUP_NAME))
+    return placed
 
 
-def _read(dataset: Any) -> np.ndarray:
-    """A dataset whose values the file holds, all of them."""
-    with reading(dataset.name):
-        if dataset.is_virtual or dataset.external:
-            raise ValueError("its values are kept in another file.")
-        if dataset.nbytes > dataset.id.get_storage_size():
-            raise ValueError(f"claims {dataset.nbytes} bytes, of which the file holds {dataset.id.get_storage_size()}.")
-        return dataset[()]
+def _layer_path(path: str) -> str:
+    parent, _, last = path.rpartition("/")
+    return parent if last == "cell" or last.startswith("lstm_cell") else path

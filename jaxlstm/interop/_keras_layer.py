@@ -1,20 +1,36 @@
 """One of Keras's LSTM layers as the cells of its directions: from its arrays, and what its configuration must be."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxlstm._types import LSTMCellParams
 from jaxlstm.interop._cells import cell_of, check_array, one_bias
+from jaxlstm.interop._keras_config import layers_of, refuse_other_arrays, refuse_other_equations
 
 
 def cells_of(layer: Any) -> list[LSTMCellParams]:
     """The directions of a layer, or of what its `get_weights()` gives."""
-    if hasattr(layer, "get_weights"):
-        check_config(layer.get_config())
-        layer = layer.get_weights()
-    return cells_of_arrays(layer)
+    if not hasattr(layer, "get_weights"):
+        return cells_of_arrays(layer)
+    config = layer.get_config()
+    if "layers" in config:
+        raise ValueError("a whole model: give its LSTM layers, from_keras([layer, ...]).")
+    found = layers_of({"class_name": type(layer).__name__, "config": config})
+    if len(found) > 1:
+        raise ValueError("a stack of cells: give them as a list over layers, from_keras(list(layer.cell.cells)).")
+    for each in found:
+        refuse_other_equations(each)
+    # Not the layer's own list: that of Keras 2 has what is frozen at its end.
+    ways = (layer.forward_layer, layer.backward_layer) if hasattr(layer, "forward_layer") else (layer,)
+    weights = [way.get_weights() for way in ways]
+    cells = cells_of_arrays([array for arrays in weights for array in arrays])
+    if not found:
+        raise ValueError(f"{type(layer).__name__}: its configuration tells no LSTM's equations. Give the LSTM inside.")
+    for way, arrays in zip(found[0].ways, weights, strict=True):
+        refuse_other_arrays(way, arrays)
+    return cells
 
 
 def cells_of_arrays(arrays: Sequence[Any]) -> list[LSTMCellParams]:
@@ -48,25 +64,3 @@ def _cudnn_cell(kernel: np.ndarray, recurrent_kernel: np.ndarray, bias: np.ndarr
     weight_ih = [gate.reshape(hidden, -1) for gate in np.split(kernel, 4, axis=1)]
     weight_hh = np.split(recurrent_kernel, 4, axis=1)
     return cell_of(np.concatenate(weight_ih), np.concatenate(weight_hh), *np.split(bias, 2))
-
-
-def check_config(config: Mapping[str, Any]) -> bool:
-    """Refuse a layer of other equations; whether it runs in reverse only."""
-    if "merge_mode" in config:
-        if config["merge_mode"] != "concat":
-            raise ValueError(f"merge_mode: expected 'concat', as PyTorch's, got {config['merge_mode']!r}.")
-        if check_config(config["layer"]["config"]):
-            raise ValueError("go_backwards: the forward layer of a Bidirectional must run forward.")
-        if config.get("backward_layer"):
-            check_config(config["backward_layer"]["config"])
-        return False
-    if "layers" in config:
-        raise ValueError("a whole model: give its LSTM layers, from_keras([layer, ...]).")
-    if "cells" in config:
-        raise ValueError("a stack of cells: give them as a list over layers, from_keras(list(layer.cell.cells)).")
-    if "cell" in config:
-        check_config(config["cell"]["config"])
-    for key, expected in (("activation", "tanh"), ("recurrent_activation", "sigmoid")):
-        if config.get(key, expected) != expected:
-            raise ValueError(f"{key}: expected {expected!r}, as PyTorch's, got {config[key]!r}.")
-    return bool(config.get("go_backwards"))

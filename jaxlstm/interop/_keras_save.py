@@ -1,6 +1,9 @@
 """A stack as a Keras model in a file, written by Keras."""
 
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from jaxlstm._check import check_params
 from jaxlstm._types import LSTMParams
@@ -25,5 +28,17 @@ def save_keras(params: LSTMParams, path: str | os.PathLike) -> None:
 
     model = keras.Sequential([keras.Input((None, sizes.input_size)), *map(layer, range(sizes.num_layers))])
     model.set_weights([array for arrays in weights for array in arrays])
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, _without_advice():
         model.save(temporary)
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Keras warns in a log that HDF5 is its older format, to whoever asked for it."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, NoReturn
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxlstm._check import FLOATS
 from jaxlstm._init import cell_shapes, lstm_shapes
 from jaxlstm._names import suffix, unflatten
 from jaxlstm._types import LSTMCellParams, LSTMParams
+from jaxlstm.interop._reparametrized import refuse_reparametrized
 
 _FIELDS = {"weight_ih": "4H, I", "weight_hh": "4H, P", "bias_ih": "4H", "bias_hh": "4H", "weight_hr": "P, H"}
 _NAME = re.compile(rf"({'|'.join(_FIELDS)})(?:_l(0|[1-9][0-9]{{0,3}})(_reverse)?)?")
@@ -33,9 +33,11 @@ def layout(keys: Iterable[str], prefix: str) -> Layout:
     Raises:
         ValueError: no key, a surplus key, a missing one; the message names it.
     """
-    prefix += "." if prefix and not prefix.endswith(".") else ""
-    keys = [str(key) for key in keys]
+    keys = list(keys)
+    if prefix and not prefix.endswith((".", "/")):
+        prefix += "/" if any(key.startswith(f"{prefix}/") for key in keys) else "."
     names = {key.removeprefix(prefix): key for key in keys if key.startswith(prefix)}
+    refuse_reparametrized(list(names.values()))
     if not names:
         raise ValueError(f"prefix: expected keys that start with {prefix!r}, got none. {_remedy(keys)}")
 
@@ -60,7 +62,7 @@ def layout(keys: Iterable[str], prefix: str) -> Layout:
 
 
 def assemble(layout: Layout, leaves: Mapping[str, np.ndarray]) -> LSTMParams | LSTMCellParams:
-    """Parameters from arrays by PyTorch's names, copied, once their dtypes and shapes are seen to fit.
+    """Parameters from arrays by PyTorch's names, once their dtypes and shapes are seen to fit.
 
     Raises:
         ValueError: a shape that does not fit; the message names the key.
@@ -76,11 +78,9 @@ def assemble(layout: Layout, leaves: Mapping[str, np.ndarray]) -> LSTMParams | L
             axes = _FIELDS[name.partition("_l")[0]]
             _refuse_shape(layout.keys[name], f"[{axes}] = {list(shape)}", leaves[name])
 
-    # jnp.array promises a copy, jnp.asarray does not: the source's owner may go on training it.
-    arrays = {name: jnp.array(leaf) for name, leaf in leaves.items()}
     if layout.num_layers:
-        return unflatten(arrays, layout.num_layers, layout.num_directions)
-    return LSTMCellParams(**arrays)
+        return unflatten(leaves, layout.num_layers, layout.num_directions)
+    return LSTMCellParams(**leaves)  # type: ignore
 
 
 def _shapes(layout: Layout, leaves: Mapping[str, np.ndarray]) -> dict[str, tuple]:
@@ -118,7 +118,7 @@ def _refuse_shape(key: str, expected: str, leaf: np.ndarray) -> NoReturn:
 
 def _remedy(keys: list[str]) -> str:
     """Which prefixes would do."""
-    found = sorted({match[1] for key in keys if (match := re.fullmatch(r"(.+)\.weight_ih(?:_l0)?", key))})
+    found = sorted({match[1] for key in keys if (match := re.fullmatch(r"(.+)[./]weight_ih(?:_l0)?", key))})
     if not found:
         return "Expected names as in torch.nn.LSTM (weight_ih_l0, ...) or torch.nn.LSTMCell (weight_ih, ...)."
     return f"Pick one layer of a larger model by its prefix: {', '.join(map(repr, found))}."

@@ -4,26 +4,32 @@ ONNX keeps the directions of a layer in one node: `W [D, 4H, I]`, `R [D, 4H, H]`
 before the state's, and gates in the order i, o, f, c.
 """
 
+import math
 import os
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
+import numpy as np
 
 from jaxlstm._types import LSTMCellParams, LSTMParams
-from jaxlstm.interop._cells import cell_of, check_array, check_finite, reading, reorder, stacked
+from jaxlstm.interop._cells import cell_of, check_array, check_finite, in_jax, reading, reorder, stacked
 from jaxlstm.interop._found import Found, pick
-from jaxlstm.interop._onnx_graph import Graph, Scope
+from jaxlstm.interop._onnx_graph import DOMAINS, Graph, Scope
 
 _TO_IFGO = (0, 2, 3, 1)
 _DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 _ACTIVATIONS = ["sigmoid", "tanh", "tanh"]
-_LONGEST_PATH = 10
+_QUANTIZED = "DynamicQuantizeLSTM"
+_LONGEST_PATH, _LARGEST_PROBED = 100, 2**22
 
 
 def from_onnx(model_or_path: Any, node: str | None = None) -> LSTMParams:
     """Parameters of the LSTM nodes of an ONNX model, value for value.
 
-    A node whose input is another's output, but for a change of layout, is the next layer of the same stack.
+    A node whose input is another's output, but for a change of layout or dtype, is the next layer of the same stack.
+    Weights may be computed from constants, as quantized and half-precision files do. PyTorch's newer exporter drops
+    the `weight_hr` of an LSTM with proj_size: that is refused where the graph tells the cell state's width, as it does
+    unless its shapes were stripped.
 
     Args:
         model_or_path: a path, the bytes of a model, or an `onnx.ModelProto`. Tensors kept in files beside the model are
@@ -56,20 +62,27 @@ def from_onnx(model_or_path: Any, node: str | None = None) -> LSTMParams:
     """
     source = os.fspath(model_or_path) if isinstance(model_or_path, str | os.PathLike) else "ONNX model"
     with reading(source):
-        return pick(find_onnx(model_or_path), node, "node").params()
+        return in_jax(pick(find_onnx(model_or_path), node, "node").params())
 
 
 def find_onnx(model_or_path: Any) -> dict[str, Found]:
-    """The stacks that begin at each LSTM node, by its name."""
+    """The stacks that begin at each LSTM node, by its name; and those nodes of other kinds that hold an LSTM."""
     graph = Graph(model_or_path)
     nodes: dict[str, tuple[Any, Scope]] = {}
+    others: dict[str, Found] = {}
     names: dict[int, str] = {}
-    for node, scope in graph.nodes("LSTM"):
+    for node, scope in graph.nodes():
+        ours = node.op_type == "LSTM" and node.domain in DOMAINS
+        if not ours and node.op_type != _QUANTIZED:
+            continue
         name = node.name or next(filter(None, node.output), "LSTM")
-        while name in nodes:
-            name = f"{name}#{len(nodes)}"
-        nodes[name] = node, scope
-        names[id(node)] = name
+        while name in nodes or name in others:
+            name = f"{name}#{len(nodes) + len(others)}"
+        if ours:
+            nodes[name] = node, scope
+            names[id(node)] = name
+        else:
+            others[name] = Found(lambda name=name: _refuse_quantized(name))
 
     above: dict[str, str] = {}
     for name, (node, scope) in nodes.items():
@@ -77,15 +90,29 @@ def find_onnx(model_or_path: Any) -> dict[str, Found]:
         if below is not None:
             above.setdefault(names[id(below)], name)
 
+    if not nodes:  # Then whichever is picked, that is why.
+        others = {name: each._replace(upper=k > 0) for k, (name, each) in enumerate(others.items())}
     uppers = set(above.values())
-    return {
+    return others | {
         name: Found(
             lambda name=name: _stack(graph, nodes, above, name),
-            reverse=graph.attributes(node).get("direction") == "reverse",
+            reverse=_direction(node) == "reverse",
             upper=name in uppers,
         )
         for name, (node, _) in nodes.items()
     }
+
+
+def _refuse_quantized(name: str) -> NoReturn:
+    raise ValueError(
+        f"node {name!r}: a {_QUANTIZED}, whose weights ONNX Runtime has rounded to 8 bits in a layout of its own. Give "
+        "the model that it was made from."
+    )
+
+
+def _direction(node: Any) -> str:
+    given = [attribute.s.decode() for attribute in node.attribute if attribute.name == "direction"]
+    return given[0] if given else "forward"
 
 
 def _stack(graph: Graph, nodes: dict[str, tuple[Any, Scope]], above: dict[str, str], name: str | None) -> LSTMParams:
@@ -99,40 +126,48 @@ def _stack(graph: Graph, nodes: dict[str, tuple[Any, Scope]], above: dict[str, s
 
 
 def _below(graph: Graph, node: Any, scope: Scope) -> Any:
-    """The LSTM node of the same kind whose output, whole and in order, is this one's input; or None."""
-    path, name = [], node.input[0]
-    while (maker := scope.producers.get(name)) is not None and maker.op_type != "LSTM" and len(path) < _LONGEST_PATH:
-        path.append(maker)
-        name = maker.input[0] if maker.input else ""
-    if maker is None or maker.op_type != "LSTM" or name != maker.output[0]:
+    """The LSTM node of the same kind whose output, whole and in order, is this one's input; or None.
+
+    What stands between the two is tried on an output of known numbers.
+    """
+    maker = _only_maker(node.input[0] if node.input else "", scope)
+    if maker is None or _direction(maker) != _direction(node):
         return None
-
-    upper, lower = graph.attributes(node), graph.attributes(maker)
-    if any(upper.get(key) != lower.get(key) for key in ("direction", "hidden_size")):
+    try:
+        upper, lower = graph.attributes(node), graph.attributes(maker)
+        hidden = lower.get("hidden_size", 0)
+        if upper.get("hidden_size") != hidden or hidden < 1:
+            return None
+        directions = _DIRECTIONS[_direction(maker)]
+        home = scope.holding(maker.output[0]) or scope
+        # T and B may stand written in the graph.
+        told = dict(zip("BTDH" if lower.get("layout") else "TDBH", home.shape(maker.output[0]), strict=False))
+        sizes = told.get("T") or 3, told.get("B") or 2, directions, hidden
+        if math.prod(sizes) > _LARGEST_PROBED:
+            return None
+        # [T, B, D, H] of what an LSTM may give, and what even half precision keeps.
+        steps = np.random.default_rng(0).integers(-255, 256, sizes).astype(np.float32) / 256
+        output = steps.swapaxes(0, 1) if lower.get("layout") else steps.swapaxes(1, 2)
+        got = graph.probed(node.input[0], scope, {(id(home), maker.output[0]): output})
+    except Exception:  # Whatever it is, it is no change of layout.
         return None
-    directions = 2 if lower.get("direction") == "bidirectional" else 1
-    axes: list[str] | None = ["B", "T", "D", "H"] if lower.get("layout") else ["T", "D", "B", "H"]
-    for step in reversed(path):
-        axes = None if axes is None else _relaid(graph, step, scope, axes, directions)
-    wanted = ["B", "T"] if upper.get("layout") else ["T", "B"]
-    return maker if axes == [*wanted, "H" if directions == 1 else "D*H"] else None
+    joined = steps.reshape(*sizes[:2], -1)
+    return maker if np.array_equal(got, joined.swapaxes(0, 1) if upper.get("layout") else joined) else None
 
 
-def _relaid(graph: Graph, node: Any, scope: Scope, axes: list[str], directions: int) -> list[str] | None:
-    """The axes of an output after one step on the way to the next layer; None where that is no change of layout."""
-    attributes = graph.attributes(node)
-    without = [axis for axis in axes if axis != "D"]
-    if node.op_type in ("Identity", "Dropout"):
-        return axes
-    if node.op_type == "Transpose":
-        permutation = attributes.get("perm", range(len(axes))[::-1])
-        return [axes[k] for k in permutation] if sorted(permutation) == list(range(len(axes))) else None
-    if node.op_type == "Squeeze" and "D" in axes and directions == 1:
-        squeezed = attributes["axes"] if "axes" in attributes else graph.constant(node.input[1], scope).tolist()
-        return without if squeezed in ([axes.index("D")], [axes.index("D") - len(axes)]) else None
-    if node.op_type == "Reshape" and "D" in axes and (directions == 1 or axes[-2:] == ["D", "H"]):
-        return without if directions == 1 else [*without[:-1], "D*H"]
-    return None
+def _only_maker(name: str, scope: Scope) -> Any:
+    """The one LSTM node on whose output a value depends, but for constants; or None."""
+    pending, seen, makers = [name], {""}, {}
+    while pending and len(seen) < _LONGEST_PATH:
+        name = pending.pop()
+        home = scope.holding(name) if name not in seen else None
+        seen.add(name)
+        node = home.producers.get(name) if home is not None else None
+        if node is not None and node.op_type == "LSTM":
+            makers[id(node)] = node
+        elif node is not None:
+            pending += node.input
+    return next(iter(makers.values())) if len(makers) == 1 and not pending else None
 
 
 def _layer(graph: Graph, name: str, node: Any, scope: Scope) -> list[LSTMCellParams]:
@@ -143,6 +178,7 @@ def _layer(graph: Graph, name: str, node: Any, scope: Scope) -> list[LSTMCellPar
         if directions is None:
             raise ValueError(f"direction: expected one of {', '.join(_DIRECTIONS)}, got {attributes['direction']!r}.")
         _refuse_other_equations(node, attributes, directions)
+        _refuse_lost_projection(node, scope, attributes.get("hidden_size"))
 
         def weight(k: int, letter: str, axes: str, shape: tuple[int | None, ...]):
             with reading(letter):
@@ -163,6 +199,18 @@ def _layer(graph: Graph, name: str, node: Any, scope: Scope) -> list[LSTMCellPar
             )
             for d in range(directions)
         ]
+
+
+def _refuse_lost_projection(node: Any, scope: Scope, hidden: int | None) -> None:
+    """PyTorch's newer exporter drops `weight_hr`: its H is then P, but the cell state is as wide as it was."""
+    for name in (*node.input[6:7], *node.output[2:3]):
+        home = scope.holding(name) if name else None
+        shape = home.shape(name) if home is not None else []
+        if hidden is not None and len(shape) == 3 and shape[2] not in (None, hidden):
+            raise ValueError(
+                f"{name!r}: expected a cell state of hidden_size {hidden}, got {shape[2]}. So exports PyTorch an LSTM "
+                "with proj_size, and loses its weight_hr: read its state_dict instead."
+            )
 
 
 def _refuse_other_equations(node: Any, attributes: dict[str, Any], directions: int) -> None:

@@ -21,7 +21,9 @@ def to_onnx(params: LSTMParams, path: str | os.PathLike, *, batch_first: bool = 
     counts as T, and an empty batch (B = 0) crashes ONNX Runtime 1.32.
 
     An input that may be left out has its default in the model, as an initializer of its name; ONNX Runtime logs a
-    warning for each of the three, because it can't fold them into constants.
+    warning for each of the three, because it can't fold them into constants. Of the converters to float16,
+    onnxconverter-common's takes the file as it is, but with `keep_io_types=True` it leaves the defaults of h_0 and c_0
+    in another type than the inputs: take the two out of the model's initializers first; they are then to be given.
 
     Args:
         params: of a stack, float32, bfloat16 or float16. ONNX Runtime's LSTM computes in float32 only, so the file's
@@ -49,6 +51,8 @@ def to_onnx(params: LSTMParams, path: str | os.PathLike, *, batch_first: bool = 
     params = single_precision(unprojected(params, "ONNX"), "ONNX Runtime's LSTM")
     sizes = check_params(params)
     model = parser.parse_model(_text(sizes, bias=params[0][0].bias_ih is not None, batch_first=batch_first))
+    for node in model.graph.node:  # Converters tell nodes apart by their names.
+        node.name = node.name or node.output[0]
     arrays = _defaults(sizes) | _weights(params)
     model.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in arrays.items())
     onnx.checker.check_model(model, full_check=True)
@@ -88,22 +92,22 @@ lstm (float[{outer}, {width}] x, int32[B_or_1] sequence_lens,
   batch = Shape <start = 1, end = 2> (x_l0)
   row_lengths = Expand (sequence_lens, batch)
   lengths = Min (row_lengths, steps)
-  states = Constant <value_ints = [{states}]> ()
-  hidden = Constant <value_ints = [{hidden}]> ()
+  states = Constant <value = int64[1] {{{states}}}> ()
+  hidden = Constant <value = int64[1] {{{hidden}}}> ()
   state_shape = Concat <axis = 0> (states, batch, hidden)
   h_0_all = Expand (h_0, state_shape)
   c_0_all = Expand (c_0, state_shape)
-  parts = Constant <value_ints = {[directions] * layers}> ()
+  parts = Constant <value = int64[{layers}] {{{", ".join([str(directions)] * layers)}}}> ()
   {names("h_0")} = Split <axis = 0> (h_0_all, parts)
   {names("c_0")} = Split <axis = 0> (c_0_all, parts)
-  joined = Constant <value_ints = [0, 0, {out}]> ()
+  joined = Constant <value = int64[3] {{0, 0, {out}}}> ()
 {stack}
   output = {turned} (x_l{layers})
   h_n_run = Concat <axis = 0> ({names("h_n")})
   c_n_run = Concat <axis = 0> ({names("c_n")})
   zero = Constant <value = int32 {{0}}> ()
   empty = Equal (lengths, zero)
-  row_axis = Constant <value_ints = [0, 2]> ()
+  row_axis = Constant <value = int64[2] {{0, 2}}> ()
   empty_rows = Unsqueeze (empty, row_axis)
   h_n = Where (empty_rows, h_0_all, h_n_run)
   c_n = Where (empty_rows, c_0_all, c_n_run)

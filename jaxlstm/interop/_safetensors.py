@@ -8,6 +8,7 @@ import safetensors.numpy
 
 from jaxlstm._types import LSTMCellParams, LSTMParams
 from jaxlstm._write import replacing
+from jaxlstm.interop._cells import check_finite, file_size, in_jax, printable
 from jaxlstm.interop._leaves import assemble, layout
 from jaxlstm.interop._torch import to_torch
 
@@ -28,8 +29,8 @@ def load_safetensors(path: str | os.PathLike, prefix: str = "") -> Any:
 
     Raises:
         OSError: no such file, or one that may not be read.
-        ValueError: no safetensors file, a truncated one, a missing or surplus key, a wrong shape; the message names
-            file and key.
+        ValueError: no safetensors file, a truncated one, a missing or surplus key, a wrong shape, NaN or Inf
+            among the weights; the message names file and key.
         TypeError: a tensor that is not floating.
 
     Source: https://github.com/huggingface/safetensors
@@ -43,21 +44,27 @@ def load_safetensors(path: str | os.PathLike, prefix: str = "") -> Any:
     >>> bool((loaded[0][0].weight_ih == params[0][0].weight_ih).all())
     True
     """
-    with open(path, "rb"):  # For Python's own words on a path that can't be read.
-        pass
     try:
+        file_size(path)
+        with open(path, "rb"):  # For Python's own words on a path that can't be read.
+            pass
         with safetensors.safe_open(path, framework="np") as file:
             plan = layout(file.keys(), prefix)
             for key in plan.keys.values():
                 if (dtype := file.get_slice(key).get_dtype()) not in _FLOATS:
                     raise TypeError(f"{key}: expected one of {', '.join(_FLOATS)}, got {dtype}. Convert it first.")
-            return assemble(plan, {name: file.get_tensor(key) for name, key in plan.keys.items()})
+            leaves = {name: file.get_tensor(key) for name, key in plan.keys.items()}
+        params = in_jax(assemble(plan, leaves))
+        for name, key in plan.keys.items():
+            check_finite(key, leaves[name])
+        return params
     except safetensors.SafetensorError as error:
         raise ValueError(
-            f"{path}: expected a whole safetensors file, got one that can't be read: {error}. Fetch or write it anew."
+            f"{path}: expected a whole safetensors file, got one that can't be read: {printable(error)}. "
+            "Fetch or write it anew."
         ) from error
     except (ValueError, TypeError) as error:
-        raise type(error)(f"{path}: {error}") from error
+        raise type(error)(f"{path}: {printable(error)}") from error
 
 
 def save_safetensors(params: LSTMParams | LSTMCellParams, path: str | os.PathLike) -> None:

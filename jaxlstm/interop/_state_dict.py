@@ -6,6 +6,7 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -14,18 +15,21 @@ import safetensors
 from jaxlstm._names import flatten
 from jaxlstm._types import LSTMCellParams, LSTMParams
 from jaxlstm._write import replacing
-from jaxlstm.interop._cells import check_finite, need, reading
+from jaxlstm.interop._cells import check_finite, file_size, need, reading
 from jaxlstm.interop._found import Found
-from jaxlstm.interop._torch import from_torch, to_torch
-from jaxlstm.interop._zip import SLACK, open_zip
+from jaxlstm.interop._reparametrized import explicit
+from jaxlstm.interop._torch import from_leaves, to_torch
+from jaxlstm.interop._zip import SLACK, check_sums, open_zip
 
 _NAME = re.compile(r"(|.*\.)(?:weight_ih|weight_hh|bias_ih|bias_hh|weight_hr)(_l\d+(?:_reverse)?)?")
-_MOST_ENTRIES = 100_000
+_PART = re.compile(r"[^.]*\.")
+_MOST_ENTRIES, _LONGEST_NAME = 100_000, 1000
 
 
 def find_torch(path: str | os.PathLike) -> dict[str, Found]:
     """The LSTMs of a checkpoint, in dictionaries at any depth. No code in it is run."""
     torch = need("torch", "torch", "a PyTorch checkpoint")
+    size = file_size(path)
     if zipfile.is_zipfile(path):
         with open_zip(path) as archive:
             if any(name.endswith("/constants.pkl") for name in archive.namelist()):
@@ -33,6 +37,7 @@ def find_torch(path: str | os.PathLike) -> dict[str, Found]:
                     "a TorchScript program, whose weights can't be had without its code. Run it yourself if you trust "
                     'it: torch.save(torch.jit.load(path).state_dict(), "weights.pt").'
                 )
+            check_sums(archive)
     with open(path, "rb") as file:
         try:
             checkpoint = torch.load(file, map_location="cpu", weights_only=True)
@@ -46,7 +51,7 @@ def find_torch(path: str | os.PathLike) -> dict[str, Found]:
 
     def read(keys: list[str]) -> dict[str, Any]:
         # Views may repeat a few values without end, and are small until they are copied.
-        bytes_left = os.path.getsize(path) + SLACK
+        bytes_left = size + SLACK
         for key in keys:
             bytes_left -= leaves[key].numel() * leaves[key].element_size()
             if bytes_left < 0:
@@ -58,18 +63,15 @@ def find_torch(path: str | os.PathLike) -> dict[str, Found]:
 
 def find_safetensors(path: str | os.PathLike) -> dict[str, Found]:
     """The LSTMs of a safetensors file."""
-    with safetensors.safe_open(path, framework="np") as file:
-        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in sorted(file.keys())}
-
-    def read(keys: list[str]) -> dict[str, np.ndarray]:
-        with safetensors.safe_open(path, framework="np") as file:
-            return {key: file.get_tensor(key) for key in keys}
-
-    return _found(shapes, read)
+    file_size(path)
+    file = safetensors.safe_open(path, framework="np").__enter__()  # Open while its LSTMs may still be read.
+    shapes = {key: tuple(file.get_slice(key).get_shape()) for key in sorted(file.keys())}
+    return _found(shapes, lambda keys: {key: file.get_tensor(key) for key in keys})
 
 
 def find_npz(path: str | os.PathLike) -> dict[str, Found]:
     """The LSTMs of an npz file."""
+    file_size(path)
     with open_zip(path) as archive:
         arrays = {name.removesuffix(".npy"): _npy(name, archive.read(name)) for name in archive.namelist()}
     return _found({key: array.shape for key, array in arrays.items()}, lambda keys: {key: arrays[key] for key in keys})
@@ -105,12 +107,13 @@ def _leaves(torch: Any, checkpoint: Any) -> Iterator[tuple[str, Any]]:
         prefix, node = pending.pop()
         for key, value in node.items() if isinstance(node, Mapping) else ():
             seen += 1
-            if seen > _MOST_ENTRIES:
+            name = f"{prefix}{key}" if isinstance(key, str | int) else f"{prefix}?"
+            if seen > _MOST_ENTRIES or len(name) > _LONGEST_NAME:
                 raise ValueError(f"more than {_MOST_ENTRIES} entries, or dictionaries that hold each other.")
             if isinstance(value, torch.Tensor):
-                yield f"{prefix}{key}", value
+                yield name, value
             else:
-                pending.append((f"{prefix}{key}.", value))
+                pending.append((f"{name}.", value))
 
 
 def _npy(name: str, data: bytes) -> np.ndarray:
@@ -127,10 +130,16 @@ def _npy(name: str, data: bytes) -> np.ndarray:
 
 def _found(shapes: Mapping[str, tuple[int, ...]], read: Callable[[list[str]], Mapping[str, Any]]) -> dict[str, Found]:
     """The LSTMs among keys by their prefix. GRUs and plain RNNs have the same names: only their rows differ."""
-    prefixes = dict.fromkeys(match[1] for match in map(_NAME.fullmatch, shapes) if match)
+    matches = (_NAME.fullmatch(key) for key in explicit(shapes))
+    below: dict[str, list[str]] = {match[1]: [] for match in matches if match}
+    for key in shapes:
+        # At the top level, names with dots are other layers'.
+        for prefix in accumulate(part for part in _PART.findall(key)) if "." in key else [""]:
+            if prefix in below:
+                below[prefix].append(key)
     return {
-        prefix.removesuffix("."): Found(lambda prefix=prefix: _params(prefix, shapes, read))
-        for prefix in prefixes
+        prefix.removesuffix("."): Found(lambda prefix=prefix, keys=keys: _params(prefix, keys, read))
+        for prefix, keys in below.items()
         if not _is_other_rnn(shapes, prefix)
     }
 
@@ -141,10 +150,8 @@ def _is_other_rnn(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> bool:
     return not projected and len(shape) == 2 and shape[0] in (shape[1], 3 * shape[1])
 
 
-def _params(prefix: str, shapes: Mapping[str, tuple[int, ...]], read: Callable[[list[str]], Mapping[str, Any]]):
-    # At the top level, names with dots are other layers'.
-    keys = [key for key in shapes if key.startswith(prefix) and (prefix or "." not in key)]
-    params = from_torch(read(keys), prefix)
+def _params(prefix: str, keys: list[str], read: Callable[[list[str]], Mapping[str, Any]]) -> Any:
+    params = from_leaves(read(keys), prefix)
     for name, leaf in flatten(params).items():
         check_finite(prefix + name, np.asarray(leaf))
     return params

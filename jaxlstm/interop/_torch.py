@@ -1,16 +1,17 @@
 """PyTorch's `state_dict`s, in and out."""
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxlstm._check import check_cell_params, check_params
 from jaxlstm._names import flatten
 from jaxlstm._types import LSTMCellParams, LSTMParams
+from jaxlstm.interop._cells import as_numpy, in_jax
 from jaxlstm.interop._leaves import assemble, layout
+from jaxlstm.interop._reparametrized import explicit
+from jaxlstm.interop._trees import joined, unwrapped
 
 
 def from_torch(source: Any, prefix: str = "") -> Any:
@@ -18,9 +19,11 @@ def from_torch(source: Any, prefix: str = "") -> Any:
 
     Args:
         source: a `state_dict`, an `nn.LSTM`, an `nn.LSTMCell` or a module that holds one, or any mapping of PyTorch's
-            names to arrays: torch tensors on any device, numpy or JAX arrays.
-        prefix: which layer of a larger model: "encoder.lstm" takes the keys that start with "encoder.lstm.". Every key
-            below it must belong to the LSTM.
+            names to arrays, torch's on any device, numpy's or JAX's; nested ones too, as a checkpoint of
+            `{"model": state_dict}`, variables of `jaxlstm.LSTM`, a `jaxlstm.nnx.LSTM`, or what orbax restores of one.
+            Weights under weight norm are computed.
+        prefix: which layer of a larger model: "encoder.lstm" takes the keys that start with "encoder.lstm." (or with
+            "encoder.lstm/", where that is how they are joined). Every key below it must belong to the LSTM.
 
     Returns:
         `LSTMParams`, or `LSTMCellParams` where names have no `_l0`; copies, in the source's dtypes. Where JAX's
@@ -28,7 +31,8 @@ def from_torch(source: Any, prefix: str = "") -> Any:
         parameters: tell them to `jaxlstm.lstm`.
 
     Raises:
-        ValueError: a missing or surplus key, or a wrong shape; the message names the key.
+        ValueError: a missing or surplus key, a wrong shape, or a weight that is quantized, pruned or parametrized
+            otherwise; the message names the key.
         TypeError: a source that is no mapping, or a leaf that is no floating array.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
@@ -44,13 +48,22 @@ def from_torch(source: Any, prefix: str = "") -> Any:
     """
     if callable(getattr(source, "state_dict", None)):
         source = source.state_dict()
+    source = unwrapped(source)
     if not isinstance(source, Mapping):
         raise TypeError(
             "source: expected a state_dict, an nn.LSTM, an nn.LSTMCell or a mapping of names to arrays, got "
             f"{type(source).__name__}. Load a file first: torch.load(path, weights_only=True)."
         )
-    plan = layout(source, prefix)
-    return assemble(plan, {name: _as_numpy(key, source[key]) for name, key in plan.keys.items()})
+    if set(source) == {"params"} and not prefix.startswith("params"):  # Linen's variables.
+        source = source["params"]
+    return in_jax(from_leaves(joined(source), prefix))
+
+
+def from_leaves(source: Mapping[str, Any], prefix: str = "") -> LSTMParams | LSTMCellParams:
+    """As `from_torch`, from leaves by their whole names, and in numpy."""
+    leaves = explicit(source)
+    plan = layout(leaves, prefix)
+    return assemble(plan, {name: as_numpy(key, leaves[key]()) for name, key in plan.keys.items()})
 
 
 def to_torch(params: LSTMParams | LSTMCellParams) -> dict[str, np.ndarray]:
@@ -79,17 +92,3 @@ def to_torch(params: LSTMParams | LSTMCellParams) -> dict[str, np.ndarray]:
         check_params(params)
     # Row-major, as files want it, and writable, as torch wants it: a JAX array's own numpy view is read-only.
     return {name: np.array(leaf, order="C") for name, leaf in flatten(params).items()}
-
-
-def _as_numpy(key: str, leaf: Any) -> np.ndarray:
-    """A leaf of any framework in numpy."""
-    torch = sys.modules.get("torch")  # A tensor can only come from a torch that somebody has imported.
-    try:
-        if torch is None or not isinstance(leaf, torch.Tensor):
-            return np.asarray(leaf)
-        tensor = leaf.detach().cpu().contiguous()
-        if tensor.dtype == torch.bfloat16:
-            return tensor.view(torch.int16).numpy().view(jnp.bfloat16)
-        return tensor.numpy()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"{key}: expected an array, got {type(leaf).__name__}: {error}") from error

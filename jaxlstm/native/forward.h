@@ -22,7 +22,8 @@ struct ForwardRoom {
         z(room.take(cells * z_stride(layer))),
         h(room.take(rows * h_stride)),
         c(room.take(rows * c_stride)),
-        projected(room.take(rows * h_stride)) {}
+        projected(room.take(rows * h_stride)),
+        bias(room.take(z_stride(layer))) {}
 
   static Index z_stride(const Layer& layer) { return 4 * up(layer.H); }
 
@@ -31,14 +32,14 @@ struct ForwardRoom {
   float* z;          // [cells, 4, up(H)]
   float *h, *c;      // the state of each row
   float* projected;  // [rows, up(P)]
+  float* bias;       // [4, up(H)], zero where there is none
 };
 
-// From the sums of one row at one step, z [4, up(H)], to c and m, both [up(H)]; keeps if there is where.
-inline void activate(Index H, const float* z, float* c, float* m, float* gates, float* kept_c) {
+// From the products of one row at one step, z [4, up(H)], to c and m, both [up(H)]; keeps if there is where.
+inline void activate(Index H, const float* z, const float* bias, float* c, float* m, float* gates, float* kept_c) {
   for (Index u = 0; u < H; u += W) {
-    const float* at = z + u;
-    const Vector i = sigmoid(load(at)), f = sigmoid(load(at + up(H)));
-    const Vector g = tanh(load(at + 2 * up(H))), o = sigmoid(load(at + 3 * up(H)));
+    const auto sum = [&](Index gate) { return load(z + gate * up(H) + u) + load(bias + gate * up(H) + u); };
+    const Vector i = sigmoid(sum(0)), f = sigmoid(sum(1)), g = tanh(sum(2)), o = sigmoid(sum(3));
     const Vector before = load(c + u), after = f * before + i * g;
     store(c + u, after);
     store(m + u, o * tanh(after));
@@ -53,7 +54,7 @@ inline void activate(Index H, const float* z, float* c, float* m, float* gates, 
   }
 }
 
-// One step of all rows that take it, from z = b + W_ih x. Returns how many.
+// One step of all rows that take it, from z = W_ih x. Returns how many.
 inline Index advance(const Forward& run, Range rows, Index t, const ForwardRoom& room, float* z) {
   const Layer& layer = run.layer;
   const Index H = layer.H, P = layer.P, z_stride = room.z_stride(layer);
@@ -74,7 +75,7 @@ inline Index advance(const Forward& run, Range rows, Index t, const ForwardRoom&
   each_live(layer, rows, t, [&](Index b) {
     float* m = run.w_hr ? room.left + k * room.left_stride : h_of(b);
     float* gates = run.gates ? run.gates + cell(b) * 4 * H : nullptr;
-    activate(H, z + k++ * z_stride, c_of(b), m, gates, run.kept_c + (gates ? cell(b) * H : 0));
+    activate(H, z + k++ * z_stride, room.bias, c_of(b), m, gates, run.kept_c + (gates ? cell(b) * H : 0));
   });
   if (run.w_hr) {
     product({room.left, room.left_stride}, count, run.w_hr, H, room.h_stride, room.projected, room.h_stride, false);
@@ -97,6 +98,9 @@ inline void forward(const Forward& run, Range rows, float* space) {
   Room parts(space);
   const ForwardRoom room(layer, rows.size(), parts);
   const Index z_stride = room.z_stride(layer);
+  zero(room.bias, z_stride);
+  if (run.bias)
+    for (Index gate = 0; gate < 4; ++gate) copy(room.bias + gate * up(H), run.bias + gate * H, H);
   zero(room.c, rows.size() * room.c_stride);
   for (Index b = rows.first; b < rows.last; ++b) {
     copy(room.h + (b - rows.first) * room.h_stride, layer.h + b * P, P);
@@ -110,14 +114,10 @@ inline void forward(const Forward& run, Range rows, float* space) {
     for (Index taken = first; taken < last; ++taken) {
       const Index t = step(layer, taken);
       each_live(layer, rows, t, [&](Index b) {
-        copy(room.left + cells * room.left_stride, layer.x + (t * layer.B + b) * I, I);
-        float* z = room.z + cells++ * z_stride;
-        zero(z, z_stride);
-        if (run.bias)
-          for (int gate = 0; gate < 4; ++gate) copy(z + gate * up(H), run.bias + gate * H, H);
+        copy(room.left + cells++ * room.left_stride, layer.x + (t * layer.B + b) * I, I);
       });
     }
-    product({room.left, room.left_stride}, cells, run.w_ih, I, z_stride, room.z, z_stride, true);
+    product({room.left, room.left_stride}, cells, run.w_ih, I, z_stride, room.z, z_stride, false);
     float* z = room.z;
     for (Index taken = first; taken < last; ++taken) z += advance(run, rows, step(layer, taken), room, z) * z_stride;
   }

@@ -36,7 +36,7 @@ inline Index step(const Layer& layer, Index taken) { return layer.reverse ? laye
 // How many cells, steps of rows, at most are multiplied at once where no state is waited for: as many as leave their
 // result in the cache. Grows with the rows, as the room that it is taken for must.
 inline Index cells_at_once(const Layer& layer, Index rows, Index columns) {
-  constexpr Index FLOATS = 64 * 1024;
+  constexpr Index FLOATS = 32 * 1024;
   return larger(rows, smaller(layer.T * rows, FLOATS / columns));
 }
 

@@ -11,7 +11,7 @@ from jaxlstm.cli.bench.peers import PEERS
 SHAPES = [Shape(2, 5, 3, 4, 2), Shape(3, 4, 3, 5, 2, 2)]
 
 # Keras takes tanh in float32, whatever the dtype.
-TOLERANCES = {peer: 1e-6 if peer == "keras" else 1e-13 for peer in PEERS if peer != "torch"}
+TOLERANCES = {peer: 1e-6 if peer == "keras" else 1e-13 for peer in PEERS if peer not in ("torch", "onnxruntime")}
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def crew(tmp_path_factory):
 def numbers(crew: _crew.Crew, peer: str, shape: Shape) -> dict[str, np.ndarray]:
     crew.ask(peer, "build", shape=shape, dtype="float64", platform="cpu")
     found = {}
-    for mode in MODES:
+    for mode in PEERS[peer].modes:
         crew.ask(peer, "compile", mode=mode)
         found |= crew.numbers(peer, mode)
     return found
@@ -42,6 +42,20 @@ def test_computes_what_pytorch_computes(crew, shape_and_expected, peer):
     assert len(expected) == 4 + 4 * shape.layers * shape.directions
     most, where = difference(found, expected)
     assert most <= TOLERANCES[peer], where
+
+
+def test_onnx_runtime_computes_what_pytorch_computes(tmp_path):
+    shape = SHAPES[1]
+    with _crew.Crew(tmp_path, None, "float32") as crew:
+        found, expected = {}, {}
+        for peer, numbers in (("onnxruntime", found), ("torch", expected)):
+            crew.ask(peer, "build", shape=shape, dtype="float32", platform="cpu")
+            crew.ask(peer, "compile", mode="fwd")
+            numbers |= crew.numbers(peer, "fwd")
+        assert found.keys() == expected.keys()
+        assert difference(found, expected)[0] <= 1e-6
+        with pytest.raises(_crew.PeerError, match="float32 only, not float64"):
+            crew.ask("onnxruntime", "build", shape=shape, dtype="float64", platform="cpu")
 
 
 def test_times_pytorch_and_keras_in_bfloat16(monkeypatch):

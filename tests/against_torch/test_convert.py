@@ -10,12 +10,12 @@ import onnx
 import pytest
 import torch
 from click.testing import CliRunner
-from mutate import mutations, survives
+from mutate import COUNT, count_survivors
 from trees import assert_identical
 
 import jaxlstm
 from jaxlstm.cli.convert import convert, inspect
-from jaxlstm.interop import _files, from_torch, load_safetensors
+from jaxlstm.interop import from_torch, load_safetensors
 from jaxlstm.interop._onnx import from_onnx
 
 I, H = 3, 4  # noqa: E741
@@ -128,13 +128,7 @@ def test_mutated_checkpoints_end_in_one_named_error(legacy, bidirectional, tmp_p
     path = tmp_path / "model.pt"
     module = torch.nn.LSTM(2, 2, bidirectional=bidirectional)
     torch.save(module.state_dict(), path, _use_new_zipfile_serialization=not legacy)
-
-    def read() -> None:
-        for found in _files.find(path).values():
-            found.params()
-
-    survived = [survives(path, data, read) for data in mutations(path.read_bytes(), 200)]
-    assert 0 < sum(survived) < 150
+    assert count_survivors(path) < COUNT * 0.7
 
 
 @pytest.fixture(scope="module")

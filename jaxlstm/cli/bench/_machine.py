@@ -26,7 +26,17 @@ def machine(cores: Sequence[int] | None) -> dict[str, Any]:
         "pinned": cores is not None,
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
+        "allocator": allocator(),
     }
+
+
+def allocator() -> str:
+    """How every peer's process, all of them alike, is told to get memory: the settings that they inherit from here."""
+    told = {name: value for name, value in os.environ.items() if name.startswith("MALLOC_") or name in _LOADERS}
+    return ", ".join(f"{name}={value}" for name, value in sorted(told.items())) or "the system's default"
+
+
+_LOADERS = ("LD_PRELOAD", "DYLD_INSERT_LIBRARIES", "GLIBC_TUNABLES")
 
 
 def _cpu_model() -> str:
@@ -46,5 +56,5 @@ def split_by_presence(peers: Iterable[str]) -> tuple[list[str], dict[str, str]]:
 
 def installed_versions(peers: Iterable[str]) -> dict[str, str]:
     """Versions by distribution: what `peers` are installed as, JAX and NumPy."""
-    names = [*(PEERS[peer].distribution for peer in peers), "jax", "jaxlib", "numpy"]
+    names = [*(PEERS[peer].distribution.split()[0] for peer in peers), "jax", "jaxlib", "numpy"]
     return {name: version(name) for name in dict.fromkeys(names)}

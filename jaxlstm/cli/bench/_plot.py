@@ -20,6 +20,7 @@ STYLES = (
     ("^", "#009e73"),
     ("v", "#e69f00"),
     ("P", "#cc79a7"),
+    ("X", "#666666"),
 )
 """Markers and Okabe and Ito's colours, which colour-blind people tell apart."""
 

@@ -31,9 +31,11 @@ def write_json(path: Path, results: Results) -> None:
 
 LEGEND = """\
 time: median over the rounds of a round's median call; spread: their interquartile range, as a share of it
+ratio: jaxlstm's time over that one's
 steps/s: time steps of the whole batch through all layers and directions, T / time
 FLOP/s: 8 T B H (I + H) for each layer and direction (I: its own input), three times that in training, / time
-of product: that rate, as a share of a plain matrix product's of the same dtype in the same rounds"""
+share: that rate, as a share of a plain matrix product's of the same dtype in the same rounds
+memory: temporary memory of one call, at its peak"""
 
 
 def show(results: Results, console: Console) -> None:
@@ -59,7 +61,8 @@ def head(results: Results) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     return (
         f"{machine['cpu']}, cores: {cores}{device}; {results.settings['dtype']}, "
-        f"rounds: {results.settings['rounds']}; Python {machine['python']} on {machine['system']}\n{versions}"
+        f"rounds: {results.settings['rounds']}; Python {machine['python']} on {machine['system']}; "
+        f"allocator, the same for all: {machine['allocator']}\n{versions}"
     )
 
 
@@ -71,7 +74,7 @@ def _shape_line(results: Results, shape: Shape, mode: str) -> str:
 
 
 def _table(*headers: str) -> Table:
-    table = Table(box=box.MARKDOWN, header_style="")
+    table = Table(box=box.MARKDOWN, header_style="", padding=0)  # So that eight peers fit into 80 columns.
     table.add_column(headers[0])
     for header in headers[1:]:
         table.add_column(header, justify="right")
@@ -79,9 +82,7 @@ def _table(*headers: str) -> Table:
 
 
 def _shape_table(results: Results, shape: Shape, mode: str) -> Table:
-    table = _table(
-        "", "time", "spread", "ours / theirs", "steps/s", "FLOP/s", "of product", "compile", "temporary memory"
-    )
+    table = _table("", "time", "spread", "ratio", "steps/s", "FLOP/s", "share", "compile", "memory")
     for name in (OURS, *results.peers(mode)):
         found = results.find(shape, mode, name)
         if found is not None:
@@ -107,12 +108,10 @@ def _cells(results: Results, m: Measurement) -> Sequence[str]:
 
 def _ratio_table(results: Results, mode: str) -> Table:
     peers = results.peers(mode)
-    table = _table("shape", *(PEERS[peer].title for peer in peers), BEST_JAX)
+    table = _table("shape", *(PEERS[peer].title.replace(" ", "\n") for peer in peers), BEST_JAX.replace(" ", "\n", 1))
     for shape in results.shapes():
-        best = results.best_jax(shape, mode)
-        named = "" if best is None else f" ({PEERS[best].title})"
         ratios = [_ratio(results.ratio(shape, mode, peer)) for peer in peers]
-        table.add_row(str(shape), *ratios, _ratio(results.best_jax_ratio(shape, mode)) + named)
+        table.add_row(str(shape), *ratios, _ratio(results.best_jax_ratio(shape, mode)))
     table.add_row("geometric mean", *map(_ratio, results.mean_ratios(mode).values()))
     return table
 

@@ -13,7 +13,7 @@ from jaxlstm.cli.bench._crew import Crew, PeerError
 from jaxlstm.cli.bench._machine import installed_versions, machine, split_by_presence
 from jaxlstm.cli.bench._results import Measurement, Results
 from jaxlstm.cli.bench._work import PRODUCT, Shape
-from jaxlstm.cli.bench.peers import OURS
+from jaxlstm.cli.bench.peers import OURS, PEERS
 
 ROUND_S = 0.2
 """What the calls of one round last at least."""
@@ -89,7 +89,7 @@ class _Bout:
     def prepare(self, peer: str) -> None:
         """Build it, compile it, and hold its numbers against the reference's."""
         # Outputs are compared even where only training is timed.
-        modes = dict.fromkeys(("fwd", *self._settings.modes))
+        modes = [mode for mode in dict.fromkeys(("fwd", *self._settings.modes)) if mode in PEERS[peer].modes]
         pending = {mode: Measurement(peer, self._shape, mode, self._shape.flops(mode)) for mode in modes}
         if peer == OURS:
             pending[PRODUCT] = Measurement(peer, self._shape, PRODUCT, None)

@@ -16,7 +16,8 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxlstm.cli.bench._runner import Runner
-from jaxlstm.cli.bench._work import MODES, Shape, draw
+from jaxlstm.cli.bench._work import Shape, draw
+from jaxlstm.cli.bench.peers import PEERS
 
 _RUNNERS: dict[str, Runner] = {}
 """By module: where only one process can have the device, it serves several peers."""
@@ -30,7 +31,7 @@ def _device(module: str) -> dict:
 def _warm_up(module: str, dtype: str, platform: str) -> None:
     """What a library does once in a process, such as late imports, is no part of any shape's compilation."""
     runner = importlib.import_module(module).runner(draw(Shape(1, 2, 1, 1), dtype, platform))
-    for mode in MODES:
+    for mode in next(peer.modes for peer in PEERS.values() if peer.module == module):
         runner.compile(mode)
         runner.run(mode)
 

@@ -6,6 +6,8 @@ through it, handed to `_jax.JaxRunner`. A new peer is a new file and a new line 
 
 from typing import NamedTuple
 
+from jaxlstm.cli.bench._work import MODES
+
 HERE = __name__
 
 
@@ -18,6 +20,7 @@ class Peer(NamedTuple):
         package: what it is imported as.
         distribution: what it is installed as.
         is_jax: whether it runs on JAX.
+        modes: what it can be timed in.
     """
 
     title: str
@@ -25,6 +28,7 @@ class Peer(NamedTuple):
     package: str
     distribution: str
     is_jax: bool = True
+    modes: tuple[str, ...] = MODES
 
 
 OURS = "jaxlstm"
@@ -32,6 +36,9 @@ OURS = "jaxlstm"
 PEERS = {
     OURS: Peer("jaxlstm", f"{HERE}.ours", "jaxlstm", "jaxlstm"),
     "torch": Peer("PyTorch", f"{HERE}.pytorch", "torch", "torch", is_jax=False),
+    "onnxruntime": Peer(
+        "ONNX Runtime", f"{HERE}.onnxruntime", "onnxruntime", "onnxruntime onnx", is_jax=False, modes=("fwd",)
+    ),
     "linen": Peer("Flax Linen", f"{HERE}.linen", "flax", "flax"),
     "nnx": Peer("Flax NNX", f"{HERE}.nnx", "flax", "flax"),
     "haiku": Peer("Haiku", f"{HERE}.haiku", "haiku", "dm-haiku"),

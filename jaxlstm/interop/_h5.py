@@ -1,0 +1,106 @@
+"""HDF5 files, read without trust in what their headers say, and never outside of themselves."""
+
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlstm.interop._cells import need, reading
+
+_DEEPEST = 64
+_LEAST_HEADER = 32
+"""Bytes that any object of an HDF5 file takes in it, at the least."""
+_SLACK, _MOST_EXPANSION = 2**24, 16
+_DEFLATE, _SHUFFLE = 1, 2
+
+
+class H5File:
+    """An open file and how much may still be read from it.
+
+    Args:
+        source: a path or an open binary file.
+        size: its size in bytes.
+    """
+
+    def __init__(self, source: Any, size: int) -> None:
+        self.h5py = need("h5py", "h5py", "a Keras file")
+        self.file = self.h5py.File(source, "r")
+        self._size = size
+        self._bytes_left = _SLACK + _MOST_EXPANSION * size
+
+    def __enter__(self) -> "H5File":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """All groups and datasets by path: those that the file itself holds, not what its soft links lead to."""
+        pending, left = [("", self.file, 0)], self._size // _LEAST_HEADER
+        while pending:
+            path, item, depth = pending.pop()
+            if path:
+                yield path, item
+            if not isinstance(item, self.h5py.Group):
+                continue
+            children = [name for name in item if isinstance(item.get(name, getlink=True), self.h5py.HardLink)]
+            left -= len(children)
+            if depth == _DEEPEST or left < 0:
+                raise ValueError(f"groups more than {_DEEPEST} deep, or that hold each other.")
+            pending += [(f"{path}/{name}".lstrip("/"), item[name], depth + 1) for name in reversed(children)]
+
+    def text(self, item: Any, key: str) -> str | None:
+        """An attribute that is text, or None."""
+        name = key.encode()
+        if not self.h5py.h5a.exists(item.id, name):
+            return None
+        attribute = self.h5py.h5a.open(item.id, name)
+        if attribute.shape != () or attribute.get_storage_size() > self._size:
+            return None
+        value = item.attrs[key]
+        return value.decode() if isinstance(value, bytes) else value if isinstance(value, str) else None
+
+    def array(self, dataset: Any) -> np.ndarray:
+        """A dataset's values, all of which the file holds."""
+        with reading(dataset.name):
+            if dataset.is_virtual or dataset.external:
+                raise ValueError("its values are kept in another file.")
+            plist = dataset.id.get_create_plist()
+            filters = [plist.get_filter(k)[0] for k in range(plist.get_nfilters())]
+            stored = dataset.id.get_storage_size()
+            claimed = dataset.nbytes
+            if not filters and claimed > min(stored, self._size):
+                raise ValueError(f"claims {claimed} bytes, of which the file holds {stored}.")
+            self._bytes_left -= claimed
+            if self._bytes_left < 0:
+                raise ValueError(f"claims {claimed} bytes, far more than a file of {self._size} bytes holds.")
+            values = self._inflated(dataset, filters) if filters else dataset[()]
+            if values.dtype == "V2" and self.text(dataset, "dtype") == "bfloat16":
+                values = values.view(jnp.bfloat16)
+            return values
+
+    def _inflated(self, dataset: Any, filters: list[int]) -> np.ndarray:
+        """Of compressed chunks. libhdf5 would let one grow to whatever its bytes say."""
+        if not set(filters) <= {_DEFLATE, _SHUFFLE}:
+            raise ValueError("compressed otherwise than by gzip. Write it anew without compression.")
+        size, itemsize = int(np.prod(dataset.chunks)) * dataset.dtype.itemsize, dataset.dtype.itemsize
+        if size > max(dataset.nbytes, _SLACK):
+            raise ValueError(f"claims chunks of {size} bytes for {dataset.nbytes} in all.")
+        values = np.zeros(dataset.shape, dataset.dtype)
+        for k in range(dataset.id.get_num_chunks()):
+            start = dataset.id.get_chunk_info(k).chunk_offset
+            mask, data = dataset.id.read_direct_chunk(start)
+            for place, each in reversed(list(enumerate(filters))):
+                if mask & 1 << place:
+                    continue
+                if each == _DEFLATE:
+                    data = zlib.decompressobj().decompress(data, size)
+                else:
+                    data = np.frombuffer(data, np.uint8).reshape(itemsize, -1).T.tobytes()
+            chunk = np.frombuffer(data, dataset.dtype).reshape(dataset.chunks)
+            place = tuple(slice(s, s + n) for s, n in zip(start, dataset.chunks, strict=True))
+            target = values[place]
+            target[...] = chunk[tuple(slice(n) for n in target.shape)]
+        return values

@@ -1,0 +1,181 @@
+"""What a Keras model's configuration says of its LSTM layers: names, equations, and where a file has their arrays.
+
+A configuration is nested objects `{"class_name": ..., "config": {...}}`. Files of two kinds go by it. A `.keras`
+addresses an object by the attributes that lead to it, and the members of a list by their class and a count:
+`layers/lstm_1`, `layers/bidirectional/forward_layer`. A `.h5` has a group for each layer of the model by its name, and
+in it arrays below the names of what is inside.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+_OURS = {"activation": "tanh", "recurrent_activation": "sigmoid"}
+OLD_CONTAINER = "_layer_checkpoint_dependencies"
+"""What Keras 2.12 and 2.13 call a model's `layers`; each that has weights counts twice there."""
+
+
+class Way(NamedTuple):
+    """One direction of a layer.
+
+    Attributes:
+        config: of the layer or cell that has the equations.
+        address: where a `.keras` has its arrays.
+        names: for a `.h5`, what each step on the way down to its arrays may be called.
+    """
+
+    config: Mapping[str, Any]
+    address: str
+    names: tuple[frozenset[str], ...]
+
+
+class Layer(NamedTuple):
+    """A layer of one or two directions, or one of several cells of an `RNN`.
+
+    Attributes:
+        name: what Keras calls it.
+        ways: its directions.
+        reverse: it runs over time backwards only.
+        returns_sequences: its output is one of every step.
+        wrong: why it is no layer that PyTorch's LSTM has, or "".
+    """
+
+    name: str
+    ways: tuple[Way, ...]
+    reverse: bool = False
+    returns_sequences: bool = False
+    wrong: str = ""
+
+
+def layers_of(node: Any, *, old: bool = False) -> list[Layer]:
+    """The LSTM layers of an object's configuration; `old` for addresses by `OLD_CONTAINER`."""
+    return list(_object(node, "", (), old)) if _is_object(node) else []
+
+
+def is_one_stack(node: Any) -> bool:
+    """Whether a model's LSTM layers all stand on one another, with nothing between that acts on the numbers."""
+    if not _is_object(node) or node["class_name"] != "Sequential" or not isinstance(node["config"], dict):
+        return False
+    members = [member for member in node["config"].get("layers", ()) if _is_object(member)]
+    found = [layers_of({"class_name": "", "config": {"layers": [member]}}) for member in members]
+    places = [k for k, layers in enumerate(found) if layers]
+    if not places or any(not found[k] and members[k]["class_name"] != "Dropout" for k in range(places[0], places[-1])):
+        return False
+    layers = [layer for k in places for layer in found[k]]
+    kinds = {(len(layer.ways), layer.ways[0].config.get("units"), layer.reverse) for layer in layers}
+    return len(kinds) == 1 and not layers[0].reverse and all(layer.returns_sequences for layer in layers[:-1])
+
+
+def refuse_other_equations(layer: Layer) -> None:
+    """Only a layer whose equations are PyTorch's passes."""
+    if layer.wrong:
+        raise ValueError(layer.wrong)
+    for way in layer.ways:
+        for key, expected in _OURS.items():
+            if way.config.get(key, expected) != expected:
+                raise ValueError(f"{key}: expected {expected!r}, as PyTorch's, got {way.config[key]!r}.")
+
+
+def refuse_other_arrays(way: Way, arrays: Sequence[Any]) -> None:
+    """What a direction's arrays must be, by its configuration."""
+    units, use_bias = way.config.get("units"), way.config.get("use_bias", True)
+    hidden = arrays[1].shape[0]
+    if units is not None and units != hidden:
+        raise ValueError(f"units: expected {units}, as its configuration says, got a recurrent_kernel of {hidden}.")
+    if use_bias != (len(arrays) == 3):
+        raise ValueError(
+            f"bias: {'missing' if use_bias else 'surplus'}, as its configuration says use_bias = {use_bias}."
+        )
+
+
+def is_bfloat16(way: Way) -> bool:
+    """Whether a direction's arrays are said to be in bfloat16, which HDF5 has no type for."""
+    policy = way.config.get("dtype")
+    if isinstance(policy, dict) and isinstance(policy.get("config"), dict):
+        policy = policy["config"].get("name")
+    return policy == "bfloat16"
+
+
+def _object(node: Any, address: str, names: tuple[frozenset[str], ...], old: bool) -> Iterator[Layer]:
+    config = node["config"]
+    if isinstance(config, list):  # A Sequential of Keras 2.2.
+        config = {"layers": config}
+    if not isinstance(config, dict):
+        return
+    name = str(config.get("name", node.get("name", "")))
+    below = (*names, frozenset({name})) if address else names
+    if "merge_mode" in config:
+        yield _bidirectional(config, name, address, below)
+    elif _is_lstm(node):
+        yield Layer(
+            name,
+            (Way(config, address, below),),
+            bool(config.get("go_backwards")),
+            bool(config.get("return_sequences")),
+        )
+    elif _is_lstm(config.get("cell")):
+        (cell,) = _object(config["cell"], address, names, old)
+        yield cell._replace(
+            name=name,
+            ways=(cell.ways[0]._replace(names=below),),
+            reverse=bool(config.get("go_backwards")),
+            returns_sequences=bool(config.get("return_sequences")),
+        )
+    else:
+        for key, value in config.items():
+            yield from _inside(value, f"{address}/{key}" if address else key, below, old)
+
+
+def _inside(value: Any, address: str, names: tuple[frozenset[str], ...], old: bool) -> Iterator[Layer]:
+    """Objects that are an object's attribute, alone or in a list or dict."""
+    if _is_object(value):
+        yield from _object(value, address, names, old)
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield from _inside(each, f"{address}/{key}", names, old)
+    elif isinstance(value, list):
+        twice = old and address.rpartition("/")[2] == "layers"
+        address = address.removesuffix("layers") + OLD_CONTAINER if twice else address
+        counts: dict[str, int] = {}
+        for each in filter(_is_object, value):
+            kind = _snake_case(each["class_name"])
+            count = counts.get(kind, 0)
+            counts[kind] = count + 1 + twice
+            yield from _object(each, f"{address}/{kind}_{count}" if count else f"{address}/{kind}", names, old)
+
+
+def _bidirectional(config: Mapping[str, Any], name: str, address: str, names: tuple[frozenset[str], ...]) -> Layer:
+    forward = config["layer"]
+    backward = config.get("backward_layer") or forward
+    ways, wrong = [], ""
+    for node, prefix in ((forward, "forward_"), (backward, "backward_")):
+        inner = list(_object(node, f"{address}/{prefix}layer", (), old=False))
+        if len(inner) != 1 or len(inner[0].ways) != 1:
+            return Layer(name, (), wrong="a Bidirectional of something else than one LSTM: give its parts in a list.")
+        own = inner[0].name
+        called = {f"{prefix}{own.removeprefix(prefix)}", *(() if node is forward and prefix == "backward_" else (own,))}
+        ways.append(inner[0].ways[0]._replace(names=(*names, frozenset(called))))
+        if prefix == "forward_" and inner[0].reverse:
+            wrong = "go_backwards: the forward layer of a Bidirectional must run forward."
+    if config["merge_mode"] != "concat":
+        wrong = f"merge_mode: expected 'concat', as PyTorch's, got {config['merge_mode']!r}."
+    sequences = bool(forward["config"].get("return_sequences"))
+    return Layer(name, tuple(ways), returns_sequences=sequences, wrong=wrong)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("class_name"), str) and "config" in value
+
+
+def _is_lstm(node: Any) -> bool:
+    """An LSTM or its cell; a class of the user's own that extends one keeps its settings."""
+    if not _is_object(node) or not isinstance(node["config"], dict):
+        return False
+    return node["class_name"] in ("LSTM", "LSTMCell", "CuDNNLSTM") or "unit_forget_bias" in node["config"]
+
+
+def _snake_case(name: str) -> str:
+    """As Keras does it."""
+    name = re.sub(r"\W+", "", name.rpartition(">")[2])
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
