@@ -273,7 +273,9 @@ def test_why_not(given, reason):
 )
 def test_none_leaves_to_xla_what_xla_does_faster(num_steps, batch, hidden, better):
     params = jaxlstm.init_lstm(jax.random.key(0), 3, hidden)
-    assert jaxlstm.explain(params, jnp.zeros((num_steps, batch, 3)))["cpu"].implementation == ("native" if better else "xla")
+    assert jaxlstm.explain(params, jnp.zeros((num_steps, batch, 3)))["cpu"].implementation == (
+        "native" if better else "xla"
+    )
 
 
 def test_where_it_is_not_built(monkeypatch):
