@@ -98,11 +98,11 @@ def run(case: Case, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     def value_and_gradient(params, x, state):
         call = lambda *args: jaxlstm.lstm(*args, lengths=lengths, batch_first=case.batch_first)  # noqa: E731
         (y, final), pullback = jax.vjp(call, params, x, state)
-        cotangents = jaxlstm.LSTMState(jnp.asarray(given["ct_h_n"]), jnp.asarray(given["ct_c_n"]))
-        return y, final, pullback((jnp.asarray(given["ct_output"]), cotangents))
+        cotangents = jax.tree.unflatten(jax.tree.structure(final), [given["ct_h_n"], given["ct_c_n"]])
+        return y, final, pullback((given["ct_output"], jax.tree.map(jnp.asarray, cotangents)))
 
-    y, final, (d_params, d_x, d_state) = value_and_gradient(params, given["x"], state)
-    result = {"output": y, "h_n": final.h, "c_n": final.c, "d_x": d_x}
+    y, (h_n, c_n), (d_params, d_x, d_state) = value_and_gradient(params, given["x"], state)
+    result = {"output": y, "h_n": h_n, "c_n": c_n, "d_x": d_x}
     result |= {f"d_{name}": leaf for name, leaf in flatten(d_params).items()}
     if d_state is not None:
         result |= {"d_h_0": d_state[0], "d_c_0": d_state[1]}

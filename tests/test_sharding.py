@@ -19,7 +19,7 @@ from devices import report_of
 from jax.sharding import AbstractMesh, AxisType
 from jax.sharding import PartitionSpec as P
 from strict import strictly
-from table import interpreted, table_of
+from table import interpreted, recording, table_of
 
 import jaxlstm
 from jaxlstm.sharding import input_spec, param_specs, shardings, state_specs
@@ -122,15 +122,15 @@ def over_mesh(mesh: jax.sharding.Mesh, run: Any, arguments: tuple) -> tuple[tupl
     return step(*arguments), str(step.as_text())
 
 
-def by_shard_map(mesh: jax.sharding.Mesh, run: Any, arguments: tuple, check_vma: bool = False) -> tuple:
-    """The step with the LSTM alone under `shard_map` over the batch, and a model axis left to XLA."""
+def by_shard_map(mesh: jax.sharding.Mesh, run: Any, arguments: tuple, check_vma: bool, axes: set[str]) -> tuple:
+    """The step with the LSTM alone under `shard_map` over these axes of the mesh, and any other left to XLA."""
     place = shardings(mesh, param_specs(arguments[0], model="model"), arguments[0])
     run = jax.shard_map(
         run,
         mesh=mesh,
         in_specs=(P(), input_spec(), input_spec(), P("batch"), input_spec()),
         out_specs=(input_spec(), state_specs()),
-        axis_names={"batch"},
+        axis_names=axes,
         check_vma=check_vma,
     )
     return jax.jit(functools.partial(train_step, run))(jax.device_put(arguments[0], place), *arguments[1:])
@@ -175,7 +175,7 @@ def main() -> None:
                 "travels": travels(text) if sizes[1] == 1 else [],
             }
         if kind == "functional":
-            many = by_shard_map(mesh_of(4, 2), run, arguments)
+            many = by_shard_map(mesh_of(4, 2), run, arguments, False, {"batch"})
             report["functional, shard_map"] = {"differences": differences(many, one)}
             report |= kernels(one)
     json.dump(report, sys.stdout)
@@ -184,30 +184,47 @@ def main() -> None:
 def kernels(one: tuple) -> dict:
     """Kernels that agree with `one`, their rows over all devices: by `jit` on both kinds of mesh, by `shard_map`."""
     report = {}
-    params: Any
-    with table_of(interpreted("cpu")):
-        params, run = functional(None)
-        arguments: Any = (params, OPTIMIZER.init(params), *batch_for(params, run))
-        assert jaxlstm.explain(params, arguments[2])["cpu"].implementation == "pallas"
-        for axes in (AxisType.Auto, AxisType.Explicit):
+    params, run = functional(None)
+    arguments: Any = (params, OPTIMIZER.init(params), *batch_for(params, run))
+    entry, calls = recording(interpreted("cpu"))
+    with table_of(entry):
+        for axes in (AUTO, EXPLICIT):
             with jax.set_mesh(mesh_of(8, 1, axes)):
                 many, text = over_mesh(mesh_of(8, 1, axes), run, arguments)
-            report[f"kernel, {axes}"] = {"differences": differences(many, one), "travels": travels(text)}
+            report[f"kernel, {axes}"] = {
+                "differences": differences(many, one),
+                "travels": travels(text),
+                "calls": [*calls],
+            }
+            calls.clear()
         for check_vma in (False, True):
-            many = by_shard_map(mesh_of(8, 1), run, arguments, check_vma)
-            report[f"kernel, shard_map, {check_vma}"] = {"differences": differences(many, one)}
+            many = by_shard_map(mesh_of(8, 1), run, arguments, check_vma, {"batch", "model"})
+            report[f"kernel, shard_map, {check_vma}"] = {"differences": differences(many, one), "calls": [*calls]}
+            calls.clear()
+    with table_of(entry._replace(by_rows=False)), jax.set_mesh(mesh_of(8, 1)):
+        x = jax.device_put(arguments[2], NamedSharding(mesh_of(8, 1), input_spec()))
+        output, final = jax.jit(jaxlstm.lstm)(params, x)
+        wanted = jax.jit(functools.partial(jaxlstm.lstm, implementation="xla"))(params, arguments[2])
+        report["not by rows"] = {"differences": differences((output, final), wanted), "left to xla": not calls}
+        try:
+            jax.jit(functools.partial(jaxlstm.lstm, implementation="pallas"))(params, x)
+        except NotImplementedError as error:
+            report["not by rows"]["refused"] = str(error)
     return report
 
 
 def test_eight_devices_agree_with_one():
     report = report_of(__file__, 8)
-    assert len(report) == sum(map(len, CASES.values())) + 1 + 4
+    assert len(report) == sum(map(len, CASES.values())) + 1 + 5
     for name, found in report.items():
         assert max(found["differences"]) < 1e-5, name
         assert not found.get("travels"), name
+        assert "calls" not in found or {"forward, kept", "backward"} <= set(found["calls"]), name
         if "held" in found:
             shares, share = found["held"]
             assert set(shares) == {share}, name
+    assert report["not by rows"]["left to xla"]
+    assert "XLA can't share it out over devices" in report["not by rows"]["refused"]
 
 
 def model_of(kind: str) -> Any:

@@ -126,7 +126,8 @@ def train_step(
 
         (loss, carry), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         loss, gradients, told_share = jax.lax.pmean((loss, gradients, told.mean()), BATCH)
-        updates, opt_state = _optimizer(config).update(gradients, state.opt_state, state.params)
+        with jax.numpy_dtype_promotion("standard"):  # Adam's count of steps is an integer among floats (optax 0.2.8).
+            updates, opt_state = _optimizer(config).update(gradients, state.opt_state, state.params)
         after = TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state, carry)
         return after, Result(loss, told_share > 0)
 
