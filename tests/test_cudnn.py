@@ -112,7 +112,8 @@ def test_flip_turns_the_valid_steps_around():
     [
         (True, None, True, np.float32, 1e-5),
         (False, LENGTHS, True, np.float64, 1e-12),
-        (True, LENGTHS, False, np.float64, 1e-12),
+        # Lengths known only when the program runs may be out of range: beyond it, cuDNN would leave its buffers.
+        (True, LENGTHS + np.array([0, 3, -2, 0], np.int8), False, np.float64, 1e-12),
     ],
 )
 def test_values_and_gradients_are_those_of_xla(reverse, lengths, bias, dtype, atol):

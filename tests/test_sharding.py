@@ -16,7 +16,7 @@ import numpy as np
 import optax
 import pytest
 from devices import report_of
-from jax.sharding import AbstractMesh, AxisType
+from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from strict import strictly
 from table import interpreted, recording, table_of
