@@ -146,7 +146,9 @@ def test_every_product_of_half_precision_accumulates_in_float32(num_steps):
     x = X[:num_steps].astype(jnp.bfloat16)
     state = jaxlstm.LSTMState(jnp.ones((B, 2), jnp.bfloat16), jnp.ones((B, H), jnp.bfloat16))
     programs = {
-        "gradient": jax.jit(jax.grad(lambda *args: loss(*args).astype(jnp.float32), argnums=(0, 1))).lower(params, x),
+        "gradient": jax.jit(jax.grad(lambda *args: jnp.asarray(loss(*args)).astype(jnp.float32), argnums=(0, 1))).lower(
+            params, x
+        ),
         "tangent": jax.jit(lambda *args: jax.jvp(loss, args, args)).lower(params, x),
         "cell": jax.jit(jaxlstm.lstm_cell).lower(params[0][0], state, x[0]),
     }

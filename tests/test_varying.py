@@ -67,7 +67,8 @@ def loss(implementation: str, floats: dict, others: dict, weight: jax.Array) -> 
 
 def halves(arguments: dict) -> tuple[dict, dict]:
     """The arguments to differentiate in, and the others."""
-    return tuple({name: a for name, a in arguments.items() if (name in FLOATS) == floats} for floats in (True, False))
+    floats = {name: a for name, a in arguments.items() if name in FLOATS}
+    return floats, {name: a for name, a in arguments.items() if name not in FLOATS}
 
 
 def by_loop(one: Any, arguments: dict, varying: set[str]) -> tuple:
