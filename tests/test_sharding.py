@@ -184,6 +184,7 @@ def main() -> None:
 def kernels(one: tuple) -> dict:
     """Kernels that agree with `one`, their rows over all devices: by `jit` on both kinds of mesh, by `shard_map`."""
     report = {}
+    params: Any
     params, run = functional(None)
     arguments: Any = (params, OPTIMIZER.init(params), *batch_for(params, run))
     entry, calls = recording(interpreted("cpu"))
