@@ -51,15 +51,13 @@ def _check_float(name: str, array: Any) -> None:
 
 
 def _as_array(name: str, value: Any) -> jax.Array:
-    if type(value).__module__.split(".")[0] == "torch":
-        mend = f"Convert it: {name}.detach().cpu().float().numpy()."
-        _refuse(name, "an array of JAX or numpy", f"a torch {type(value).__name__}", mend, TypeError)
+    of_torch = type(value).__module__.split(".")[0] == "torch"
+    mend = f"Convert it: {name}.detach().cpu().float().numpy()" if of_torch else "Pass numbers of one rectangular shape"
+    # A tensor that requires a gradient, or lies on a GPU, is a RuntimeError.
     try:
         return jnp.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"{name}: expected an array, got {_kind(value)}. Pass numbers of one rectangular shape."
-        ) from error
+    except (TypeError, ValueError, *((RuntimeError,) if of_torch else ())) as error:
+        raise TypeError(f"{name}: expected an array, got {_kind(value)}. {mend}.") from error
 
 
 def _kind(value: Any) -> str:

@@ -107,3 +107,11 @@ def test_cells_forget_by_one_as_pytorch_users_set_it():
     for layer in ("l0", "l1"):
         summed = leaves[f"bias_ih_{layer}"] + leaves[f"bias_hh_{layer}"]
         np.testing.assert_array_equal(params[f"bias_ih_{layer}"] + params[f"bias_hh_{layer}"], summed)
+
+
+def test_a_tensor_that_numpy_can_read_serves_as_x_and_another_is_told_how():
+    params, x = jaxlstm.init_lstm(jax.random.key(0), 3, 4), torch.ones(5, 2, 3)
+    np.testing.assert_array_equal(jaxlstm.lstm(params, x)[0], jaxlstm.lstm(params, x.numpy())[0])
+    for tensor in (x.bfloat16(), x.clone().requires_grad_()):
+        with pytest.raises(TypeError, match=r"x: expected an array, got Tensor\. Convert it: x\.detach\(\)\.cpu"):
+            jaxlstm.lstm(params, tensor)
