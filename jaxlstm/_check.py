@@ -53,10 +53,11 @@ def _check_float(name: str, array: Any) -> None:
 def _as_array(name: str, value: Any) -> jax.Array:
     of_torch = type(value).__module__.split(".")[0] == "torch"
     mend = f"Convert it: {name}.detach().cpu().float().numpy()" if of_torch else "Pass numbers of one rectangular shape"
-    # A tensor that requires a gradient, or lies on a GPU, is a RuntimeError.
+    # To read a tensor that requires a gradient is a RuntimeError.
+    failures = (TypeError, ValueError, RuntimeError) if of_torch else (TypeError, ValueError)
     try:
         return jnp.asarray(value)
-    except (TypeError, ValueError, *((RuntimeError,) if of_torch else ())) as error:
+    except failures as error:
         raise TypeError(f"{name}: expected an array, got {_kind(value)}. {mend}.") from error
 
 
