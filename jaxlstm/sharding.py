@@ -27,7 +27,7 @@ the key, or each device drops the same elements.
 **With a model axis**: name `implementation="xla"`, which XLA partitions too; a kernel would gather the weights.
 
 >>> mesh = jax.make_mesh((jax.device_count(), 1), ("batch", "model"))
->>> optimizer = optax.adam(1e-3)
+>>> optimizer = optax.sgd(0.1, momentum=0.9)
 >>> arguments = params, optimizer.init(params), x, lengths
 >>> params_spec, opt_spec = (param_specs(tree, model="model") for tree in arguments[:2])
 >>> arguments = jax.device_put(

@@ -156,7 +156,7 @@ def test_prints_what_it_found(report):
     assert "Not installed: Absent. pip install no-such-distribution" in printed
     for mode in ("fwd", "train"):
         means = results["geometric_means_of_ratios"][mode]
-        row = next(line for line in printed.splitlines() if line.startswith(f"|{SHAPE}|"))
+        row = next(line for line in printed.splitlines() if line.startswith(f"|{SHAPE} "))
         assert means["best JAX peer"] == max(mean for mean in means.values() if mean is not None)
         assert row.count("|") == len(means) + 2
     lines = [line for line in printed.splitlines() if line.startswith("|Flax Linen")]

@@ -94,7 +94,7 @@ LSTM_CALLS = {
     "checkpoint_every": ((PARAMS, X), {"checkpoint_every": 0}, ValueError, r"checkpoint_every: expected an integer of at least 1, got 0"),
     "unroll": ((PARAMS, X), {"unroll": 2.5}, TypeError, r"unroll: expected an integer of at least 1, got 2.5"),
     "unroll true": ((PARAMS, X), {"unroll": True}, TypeError, r"unroll: expected an integer"),
-    "implementation": ((PARAMS, X), {"implementation": "eigen"}, ValueError, r'implementation: expected None or one of "xla", "pallas", "cudnn", "native", got .eigen.'),
+    "implementation": ((PARAMS, X), {"implementation": "eigen"}, ValueError, r'implementation: expected None or one of "xla", "native", "pallas", "cudnn", got .eigen.'),
     "cudnn": ((PARAMS, X), {"implementation": "cudnn"}, NotImplementedError, r"cudnn"),
     "pallas": ((PARAMS, X), {"implementation": "pallas"}, NotImplementedError, r"pallas"),
 }  # fmt: skip

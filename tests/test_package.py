@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
@@ -94,7 +95,10 @@ def test_metadata_is_complete(site):
 
 
 def test_wheel_runs_away_from_this_checkout(site, tmp_path):
-    printed = run(sys.executable, "-W", "error", "-c", SMOKE, cwd=tmp_path, PYTHONPATH=str(site))
+    # Without site, so that no editable install of this checkout comes before it.
+    python = (sys.executable, "-S", "-W", "error")
+    path = os.pathsep.join((str(site), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")))
+    printed = run(*python, "-c", SMOKE, cwd=tmp_path, PYTHONPATH=path)
     assert printed == f"{site} (7, 2, 10) (7, 2, 5)\n"
     (script,) = (site / "bin").iterdir()
-    assert "train" in run(sys.executable, str(script), "--help", cwd=tmp_path, PYTHONPATH=str(site))
+    assert "train" in run(*python, str(script), "--help", cwd=tmp_path, PYTHONPATH=path)
