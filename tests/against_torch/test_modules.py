@@ -110,7 +110,8 @@ def test_cells_forget_by_one_as_pytorch_users_set_it():
 
 
 def test_a_tensor_that_numpy_can_read_serves_as_x_and_another_is_told_how():
-    params, x = jaxlstm.init_lstm(jax.random.key(0), 3, 4), torch.ones(5, 2, 3)
+    params = jaxlstm.init_lstm(jax.random.key(0), 3, 4)
+    x: Any = torch.ones(5, 2, 3)
     np.testing.assert_array_equal(jaxlstm.lstm(params, x)[0], jaxlstm.lstm(params, x.numpy())[0])
     for tensor in (x.bfloat16(), x.clone().requires_grad_()):
         with pytest.raises(TypeError, match=r"x: expected an array, got Tensor\. Convert it: x\.detach\(\)\.cpu"):
