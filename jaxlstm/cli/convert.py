@@ -49,8 +49,9 @@ def convert(source: Path, target: Path, prefix: str | None, node: tuple[str, ...
     chooses.
 
     Values stay as they are, but for this: .onnx, .h5 and .keras are written in float32; .h5 and .keras have one bias,
-    the sum of the two. OUT appears whole or not at all, and replaces a file that was there. No code in IN is run, and
-    it is read in a process of its own, within limits of time and memory.
+    the sum of the two. OUT appears whole or not at all, and replaces a file that was there; a kill may leave a
+    .part.*.OUT beside it, to be deleted. No code in IN is run, and it is read in a process of its own, within limits of
+    time and memory.
     """
     with _in_one_line():
         written = _files.format_of(target)
