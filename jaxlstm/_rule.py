@@ -36,7 +36,7 @@ class Rule(NamedTuple):
     output: Callable
     """y, from `(extra, kept)`."""
     h_before: Callable | None
-    """The step's `state.h`, from what is kept; None where the layer's output before it is that."""
+    """The step's `state.h`, from what is kept; None where the output of the step before is that."""
 
 
 def of_cell(cell: Cell, extra: Any, state: Any, hidden_size: int) -> Rule:
@@ -44,7 +44,7 @@ def of_cell(cell: Cell, extra: Any, state: Any, hidden_size: int) -> Rule:
     if cell.rule is _cell.lstm:
         return LSTM
     one_row = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[:-1], a.dtype), state)
-    adds = _only_adds(cell, jax.tree.map(_shape, extra), one_row, hidden_size)
+    adds, forgets_h = _uses(cell, jax.tree.map(_shape, extra), one_row, hidden_size)
     rows = jax.vmap(cell.rule, in_axes=(None, -1, -1, -1), out_axes=-1)
 
     def apply(extra, state, sums: Sums):
@@ -54,10 +54,12 @@ def of_cell(cell: Cell, extra: Any, state: Any, hidden_size: int) -> Rule:
 
     def run(extra, state, sums: Sums):
         state_after, y = apply(extra, state, sums)
-        return state_after, y, (state, sums)
+        return state_after, y, (state._replace(h=None) if forgets_h else state, sums)
 
     def tangent(extra, kept, d_extra, d_state, d_sums: Sums):
         state, sums = kept
+        if forgets_h:
+            state = state._replace(h=jnp.zeros_like(d_state.h))
 
         def of_floats(float_extra, float_state, sums):
             after, y = apply(joined(float_extra, extra), joined(float_state, state), sums)
@@ -66,9 +68,12 @@ def of_cell(cell: Cell, extra: Any, state: Any, hidden_size: int) -> Rule:
         return jax.jvp(of_floats, (floats(extra), floats(state), sums), (d_extra, d_state, d_sums))[1]
 
     def output(extra, kept):
-        return apply(extra, *kept)[1]
+        state, sums = kept
+        if forgets_h:
+            state = state._replace(h=jnp.zeros((hidden_size, sums.x.shape[1]), sums.x.dtype))
+        return apply(extra, state, sums)[1]
 
-    return Rule(adds, run, tangent, output, lambda kept: kept[0].h)
+    return Rule(adds, run, tangent, output, None if forgets_h else lambda kept: kept[0].h)
 
 
 def _lstm_run(extra: None, state: LSTMState, sums: Sums):
@@ -100,14 +105,23 @@ def _lstm_output(extra: None, kept):
 LSTM = Rule(True, _lstm_run, _lstm_tangent, _lstm_output, None)
 
 
-def _only_adds(cell: Cell, extra: Any, state: Any, hidden_size: int) -> bool:
+def _uses(cell: Cell, extra: Any, state: Any, hidden_size: int) -> tuple[bool, bool]:
+    """Whether the rule only adds the two sums, and whether h is its output before and nothing else to it."""
     sums = jax.ShapeDtypeStruct((cell.num_gates, hidden_size), state.h.dtype)
     jaxpr = jax.make_jaxpr(cell.rule)(extra, state, sums, sums).jaxpr
     *_, x_sums, h_sums = jaxpr.invars
-    used = [x_sums, h_sums]
-    uses = [equation for equation in jaxpr.eqns if any(a is b for a in equation.invars for b in used)]
-    returned = any(a is b for a in jaxpr.outvars for b in used)
-    return len(uses) == 1 and uses[0].primitive.name == "add" and not returned
+    h = jaxpr.invars[len(jax.tree.leaves(extra))]
+    h_after, *_, y = jaxpr.outvars
+
+    def uses(*variables):
+        return [equation for equation in jaxpr.eqns if any(a is b for a in equation.invars for b in variables)]
+
+    def returned(*variables):
+        return any(a is b for a in jaxpr.outvars for b in variables)
+
+    of_sums = uses(x_sums, h_sums)
+    adds = len(of_sums) == 1 and of_sums[0].primitive.name == "add" and not returned(x_sums, h_sums)
+    return adds, h_after is y and not uses(h) and not returned(h)
 
 
 def _shape(a: jax.Array) -> jax.ShapeDtypeStruct:
