@@ -2,7 +2,7 @@
 
 PyTorch:        `from_torch`, `to_torch`
 safetensors:    `load_safetensors`, `save_safetensors`
-ONNX:           `from_onnx`, `to_onnx`
+ONNX:           `from_onnx`, `to_onnx`; `from_onnx_cell` for other cells than PyTorch's
 Keras:          `from_keras`, `to_keras`
 Flax:           `from_flax`, `to_flax`
 Haiku:          `from_haiku`
@@ -18,6 +18,7 @@ from jaxlstm.interop._haiku import from_haiku as from_haiku
 from jaxlstm.interop._keras import from_keras as from_keras
 from jaxlstm.interop._keras import to_keras as to_keras
 from jaxlstm.interop._onnx import from_onnx as from_onnx
+from jaxlstm.interop._onnx import from_onnx_cell as from_onnx_cell
 from jaxlstm.interop._onnx_export import to_onnx as to_onnx
 from jaxlstm.interop._safetensors import load_safetensors as load_safetensors
 from jaxlstm.interop._safetensors import save_safetensors as save_safetensors
@@ -30,6 +31,7 @@ __all__ = [
     "from_haiku",
     "from_keras",
     "from_onnx",
+    "from_onnx_cell",
     "from_torch",
     "load_safetensors",
     "save_safetensors",

@@ -1,0 +1,179 @@
+"""ONNX's recurrent nodes of every kind, judged by ONNX Runtime: activations, peepholes, clip, coupled gates."""
+
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import helper
+from onnx_graphs import H, I, make, model_of
+
+import jaxlstm
+from jaxlstm.interop import from_onnx, from_onnx_cell
+
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+COUNT = {"LSTM": 3, "GRU": 2, "RNN": 1}
+"""How many functions a direction has."""
+ALPHA = {"Affine": 0.3, "Elu": 0.7, "HardSigmoid": 0.3, "LeakyRelu": 0.2, "ScaledTanh": 1.3, "ThresholdedRelu": 0.1}
+BETA = {"Affine": 0.1, "HardSigmoid": 0.4, "ScaledTanh": 0.6}
+ACTIVATIONS = [*ALPHA, "Relu", "Sigmoid", "Softplus", "Softsign", "Tanh"]
+
+
+def weights(kind: str, directions: int = 1, *, peepholes: bool = False, width: int = I) -> dict[str, np.ndarray]:
+    random, rows = np.random.default_rng(0), GATES[kind] * H
+    shapes = {"W": (rows, width), "R": (rows, H), "B": (2 * rows,)} | ({"P": (3 * H,)} if peepholes else {})
+    return {name: random.normal(0, 0.5, (directions, *shape)).astype(np.float32) for name, shape in shapes.items()}
+
+
+def node(kind: str, *, peepholes: bool = False, **attributes: Any) -> onnx.NodeProto:
+    inputs = ["x", "W", "R", "B"] + (["", "", "", "P"] if peepholes else [])
+    after = {"linear_before_reset": 1} if kind == "GRU" else {}
+    return helper.make_node(kind, inputs, ["y"], "node", **{"hidden_size": H} | after | attributes)
+
+
+def model(kind: str, directions: int = 1, *, peepholes: bool = False, **attributes: Any) -> onnx.ModelProto:
+    both = {"direction": "bidirectional"} if directions == 2 else {}
+    made = model_of(
+        [node(kind, peepholes=peepholes, **both, **attributes)], weights(kind, directions, peepholes=peepholes)
+    )
+    made.ir_version = 8
+    return made
+
+
+def assert_runs_as_onnx_runtime(given: onnx.ModelProto) -> jaxlstm.Cell:
+    x = np.random.default_rng(1).normal(size=(5, 2, I)).astype(np.float32)
+    expected: Any
+    (expected,) = onnxruntime.InferenceSession(given.SerializeToString()).run(None, {"x": x})
+    cell, params = from_onnx_cell(given)
+    output, _ = jaxlstm.fold(cell, params, jnp.asarray(x))
+    np.testing.assert_allclose(output, np.moveaxis(expected, 1, 2).reshape(output.shape), rtol=0, atol=2e-6)
+    again, _ = from_onnx_cell(given)
+    assert again == cell
+    assert hash(again) == hash(cell)
+    return cell
+
+
+def chosen(names: list[str]) -> dict[str, Any]:
+    told = {
+        name: [given[each] for each in names if each in given] for name, given in (("alpha", ALPHA), ("beta", BETA))
+    }
+    return {"activations": names} | {f"activation_{name}": values for name, values in told.items() if values}
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("kind", GATES)
+def test_every_activation_in_every_place(kind, activation):
+    default = ["Sigmoid", "Tanh", "Tanh"][: COUNT[kind]] if kind != "RNN" else ["Tanh"]
+    for place in range(COUNT[kind]):
+        names = [activation if k == place else name for k, name in enumerate(default)]
+        assert_runs_as_onnx_runtime(model(kind, **chosen(names)))
+
+
+@pytest.mark.parametrize("activation", ["Elu", "HardSigmoid", "LeakyRelu"])
+def test_alpha_and_beta_that_are_left_out(activation):
+    assert_runs_as_onnx_runtime(model("RNN", activations=[activation]))
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("clip", [None, 0.3])
+@pytest.mark.parametrize(
+    ("kind", "peepholes", "coupled"),
+    [*itertools.product(["LSTM"], [False, True], [False, True]), ("GRU", False, False), ("RNN", False, False)],
+)
+def test_every_variant(kind, peepholes, coupled, clip, directions):
+    names = {"LSTM": ["HardSigmoid", "Softsign", "ScaledTanh"], "GRU": ["HardSigmoid", "LeakyRelu"], "RNN": ["Elu"]}[
+        kind
+    ]
+    options: dict[str, Any] = ({"clip": clip} if clip else {}) | ({"input_forget": 1} if coupled else {})
+    plain = assert_runs_as_onnx_runtime(model(kind, directions, peepholes=peepholes, **options))
+    is_pytorchs = not (clip or peepholes or coupled)
+    assert (plain in (jaxlstm.cells.LSTM, jaxlstm.cells.GRU, jaxlstm.cells.RNN)) == is_pytorchs
+    other = assert_runs_as_onnx_runtime(
+        model(kind, directions, peepholes=peepholes, **options, **chosen(names * directions))
+    )
+    assert other != plain
+
+
+def test_a_cell_of_cells_lstm_is_what_comes():
+    cell, params = from_onnx_cell(
+        model("LSTM", peepholes=True, clip=2.0, input_forget=1, activations=["Sigmoid", "Relu", "Tanh"])
+    )
+    assert cell == jaxlstm.cells.lstm(peephole=True, coupled=True, clip=2.0, cell_activation=jax.nn.relu)
+    made = jaxlstm.init_fold(jax.random.key(0), cell, I, H)
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, made)
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("kind", ["GRU", "RNN"])
+def test_pytorchs_other_cells_come_by_from_onnx(kind, directions):
+    given = model(kind, directions)
+    x = np.random.default_rng(1).normal(size=(5, 2, I)).astype(np.float32)
+    expected: Any
+    (expected,) = onnxruntime.InferenceSession(given.SerializeToString()).run(None, {"x": x})
+    output, _ = jaxlstm.fold(getattr(jaxlstm.cells, kind), from_onnx(given), jnp.asarray(x))
+    np.testing.assert_allclose(output, np.moveaxis(expected, 1, 2).reshape(output.shape), rtol=0, atol=2e-6)
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "reset before the product": ({"kind": "GRU", "linear_before_reset": 0}, "GRU node 'node': linear_before_reset: "),
+    "directions that differ": (
+        {"kind": "RNN", "directions": 2, "activations": ["Tanh", "Relu"]},
+        "RNN node 'node': activations: expected the same in both directions",
+    ),
+    "too few": ({"kind": "LSTM", "activations": ["Tanh"]}, "LSTM node 'node': activations: expected 3 .* got 1"),
+    "unknown": ({"kind": "RNN", "activations": ["Gelu"]}, "RNN node 'node': activations: 'gelu' is none of ONNX's"),
+    "no alpha": ({"kind": "RNN", "activations": ["Affine"]}, "RNN node 'node': activation_alpha: missing; affine has"),
+    "no threshold": ({"kind": "RNN", "activations": ["ThresholdedRelu"]}, "RNN node 'node': activation_alpha: missing"),
+    "an alpha too many": (
+        {"kind": "RNN", "activations": ["Elu"], "activation_alpha": [0.1, 0.2]},
+        "RNN node 'node': activation_alpha: expected 1, one for each of elu, got 2",
+    ),
+    "a clip of nothing": ({"kind": "LSTM", "clip": 0.0}, "LSTM node 'node': clip: expected a bound above 0"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_equations_that_are_no_rules_are_refused(case):
+    options, words = REFUSED[case]
+    with pytest.raises(ValueError, match=f"^ONNX model: {words}"):
+        from_onnx_cell(model(**options))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"kind": "GRU", "linear_before_reset": 0}, "linear_before_reset"),
+        ({"kind": "GRU", "clip": 1.0}, "clip: this node clips its gates at 1.0; PyTorch's GRU does not"),
+        ({"kind": "RNN", "activations": ["Relu"]}, "activations: expected Tanh in each direction, got Relu"),
+    ],
+)
+def test_from_onnx_takes_pytorchs_equations_only(options, words):
+    with pytest.raises(ValueError, match=f"^ONNX model: {options['kind']} node 'node': {words}"):
+        from_onnx(model(**options))
+
+
+def test_nodes_of_other_equations_are_another_stack():
+    nodes = [node("RNN", activations=["Relu"]), make("Squeeze", "y one", "x1")]
+    nodes += [
+        helper.make_node("RNN", ["x1", "R", "R", "B"], ["y1"], "upper", hidden_size=H, activations=[name])
+        for name in ["Relu"]
+    ]
+    arrays = weights("RNN") | {"one": np.array([1])}
+    assert len(from_onnx_cell(model_of(nodes, arrays))[1]) == 2
+    nodes[2].attribute[1].strings[0] = b"Tanh"
+    with pytest.raises(ValueError, match=r"2 RNNs found\. Choose one by node: 'node', 'upper'"):
+        from_onnx_cell(model_of(nodes, arrays))
+    assert from_onnx_cell(model_of(nodes, arrays), "upper")[0] == jaxlstm.cells.RNN
+
+
+def test_lstms_are_preferred_and_others_chosen_by_name():
+    both = model("LSTM")
+    arrays = {f"{name}g": array for name, array in weights("GRU").items()}
+    gru = helper.make_node("GRU", ["x", "Wg", "Rg", "Bg"], ["z"], "gru", hidden_size=H, linear_before_reset=1)
+    both = model_of([*both.graph.node, gru], weights("LSTM") | arrays)
+    assert from_onnx(both)[0][0].weight_hh.shape == (4 * H, H)
+    assert from_onnx(both, "gru")[0][0].weight_hh.shape == (3 * H, H)
