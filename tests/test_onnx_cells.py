@@ -50,7 +50,7 @@ def assert_runs_as_onnx_runtime(given: onnx.ModelProto) -> jaxlstm.Cell:
     (expected,) = onnxruntime.InferenceSession(given.SerializeToString()).run(None, {"x": x})
     cell, params = from_onnx_cell(given)
     output, _ = jaxlstm.fold(cell, params, jnp.asarray(x))
-    np.testing.assert_allclose(output, np.moveaxis(expected, 1, 2).reshape(output.shape), rtol=0, atol=2e-6)
+    np.testing.assert_allclose(output, np.moveaxis(expected, 1, 2).reshape(output.shape), rtol=1e-5, atol=2e-6)
     again, _ = from_onnx_cell(given)
     assert again == cell
     assert hash(again) == hash(cell)
@@ -59,18 +59,17 @@ def assert_runs_as_onnx_runtime(given: onnx.ModelProto) -> jaxlstm.Cell:
 
 def chosen(names: list[str]) -> dict[str, Any]:
     told = {
-        name: [given[each] for each in names if each in given] for name, given in (("alpha", ALPHA), ("beta", BETA))
+        f"activation_{name}": [given[each] for each in names if each in given]
+        for name, given in (("alpha", ALPHA), ("beta", BETA))
     }
-    return {"activations": names} | {f"activation_{name}": values for name, values in told.items() if values}
+    return {"activations": names} | {name: values for name, values in told.items() if values}
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("first", range(len(ACTIVATIONS)))
 @pytest.mark.parametrize("kind", GATES)
-def test_every_activation_in_every_place(kind, activation):
-    default = ["Sigmoid", "Tanh", "Tanh"][: COUNT[kind]] if kind != "RNN" else ["Tanh"]
-    for place in range(COUNT[kind]):
-        names = [activation if k == place else name for k, name in enumerate(default)]
-        assert_runs_as_onnx_runtime(model(kind, **chosen(names)))
+def test_every_activation_in_every_place(kind, first):
+    names = [ACTIVATIONS[(first + k) % len(ACTIVATIONS)] for k in range(COUNT[kind])]
+    assert_runs_as_onnx_runtime(model(kind, **chosen(names)))
 
 
 @pytest.mark.parametrize("activation", ["Elu", "HardSigmoid", "LeakyRelu"])
@@ -85,9 +84,7 @@ def test_alpha_and_beta_that_are_left_out(activation):
     [*itertools.product(["LSTM"], [False, True], [False, True]), ("GRU", False, False), ("RNN", False, False)],
 )
 def test_every_variant(kind, peepholes, coupled, clip, directions):
-    names = {"LSTM": ["HardSigmoid", "Softsign", "ScaledTanh"], "GRU": ["HardSigmoid", "LeakyRelu"], "RNN": ["Elu"]}[
-        kind
-    ]
+    names = ["HardSigmoid", "LeakyRelu", "ScaledTanh"][: COUNT[kind]]
     options: dict[str, Any] = ({"clip": clip} if clip else {}) | ({"input_forget": 1} if coupled else {})
     plain = assert_runs_as_onnx_runtime(model(kind, directions, peepholes=peepholes, **options))
     is_pytorchs = not (clip or peepholes or coupled)
@@ -99,9 +96,8 @@ def test_every_variant(kind, peepholes, coupled, clip, directions):
 
 
 def test_a_cell_of_cells_lstm_is_what_comes():
-    cell, params = from_onnx_cell(
-        model("LSTM", peepholes=True, clip=2.0, input_forget=1, activations=["Sigmoid", "Relu", "Tanh"])
-    )
+    names = ["Sigmoid", "Relu", "Tanh"]
+    cell, params = from_onnx_cell(model("LSTM", peepholes=True, clip=2.0, input_forget=1, activations=names))
     assert cell == jaxlstm.cells.lstm(peephole=True, coupled=True, clip=2.0, cell_activation=jax.nn.relu)
     made = jaxlstm.init_fold(jax.random.key(0), cell, I, H)
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, made)
@@ -157,17 +153,15 @@ def test_from_onnx_takes_pytorchs_equations_only(options, words):
 
 
 def test_nodes_of_other_equations_are_another_stack():
-    nodes = [node("RNN", activations=["Relu"]), make("Squeeze", "y one", "x1")]
-    nodes += [
-        helper.make_node("RNN", ["x1", "R", "R", "B"], ["y1"], "upper", hidden_size=H, activations=[name])
-        for name in ["Relu"]
-    ]
-    arrays = weights("RNN") | {"one": np.array([1])}
-    assert len(from_onnx_cell(model_of(nodes, arrays))[1]) == 2
-    nodes[2].attribute[1].strings[0] = b"Tanh"
+    def two(upper: str) -> onnx.ModelProto:
+        nodes = [node("RNN", activations=["Relu"]), make("Squeeze", "y one", "x1")]
+        above = helper.make_node("RNN", ["x1", "R", "R", "B"], ["y1"], "upper", hidden_size=H, activations=[upper])
+        return model_of([*nodes, above], weights("RNN") | {"one": np.array([1])})
+
+    assert len(from_onnx_cell(two("Relu"))[1]) == 2
     with pytest.raises(ValueError, match=r"2 RNNs found\. Choose one by node: 'node', 'upper'"):
-        from_onnx_cell(model_of(nodes, arrays))
-    assert from_onnx_cell(model_of(nodes, arrays), "upper")[0] == jaxlstm.cells.RNN
+        from_onnx_cell(two("Tanh"))
+    assert from_onnx_cell(two("Tanh"), "upper")[0] == jaxlstm.cells.RNN
 
 
 def test_lstms_are_preferred_and_others_chosen_by_name():
