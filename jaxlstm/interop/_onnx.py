@@ -16,7 +16,7 @@ import numpy as np
 from jaxlstm._types import Cell, CellParams, LSTMParams
 from jaxlstm.interop import _onnx_cell
 from jaxlstm.interop._cells import cell_of, check_array, check_finite, in_jax, reading, reorder, stacked
-from jaxlstm.interop._found import Found, pick
+from jaxlstm.interop._found import Found, pick, with_cell
 from jaxlstm.interop._onnx_cell import KINDS
 from jaxlstm.interop._onnx_graph import DOMAINS, Graph, Scope
 
@@ -101,7 +101,7 @@ def from_onnx_cell(model_or_path: Any, node: str | None = None) -> tuple[Cell, L
     >>> output, state = jaxlstm.fold(cell, loaded, jnp.ones((7, 2, 3)))
     """
     with reading(_source(model_or_path)):
-        cell, params = pick(find_onnx(model_or_path), node, "node").with_cell()
+        cell, params = with_cell(pick(find_onnx(model_or_path), node, "node"))
         return cell, in_jax(params)
 
 
@@ -127,7 +127,7 @@ def find_onnx(model_or_path: Any) -> dict[str, Found]:
             names[id(node)] = name
         else:
             refuse = functools.partial(_refuse_quantized, name)
-            others[name] = Found(refuse, with_cell=refuse)
+            others[name] = Found(refuse, variant=refuse)
 
     above: dict[str, str] = {}
     for name, (node, scope) in nodes.items():
@@ -142,7 +142,7 @@ def find_onnx(model_or_path: Any) -> dict[str, Found]:
         name: Found(
             lambda name=name: _stack(graph, nodes, above, name, _onnx_cell.refuse_other_equations)[1],
             kind=node.op_type,
-            with_cell=lambda name=name: _stack(graph, nodes, above, name, _onnx_cell.cell_of),
+            variant=lambda name=name: _stack(graph, nodes, above, name, _onnx_cell.cell_of),
             reverse=_direction(node) == "reverse",
             upper=name in uppers,
         )
