@@ -199,6 +199,7 @@ def test_draws_a_picture(report):
         (["2x3x4x0"], "'2x3x4x0' is not BxTxIxH[xL[xD]]"),
         (["2x3x4x5x1x3"], "D = 3"),
         (["--peers", "linen,nobody"], "there is no peer 'nobody'"),
+        (["--cell", "gru", "--peers", "haiku"], "haiku has no GRU that computes the same as PyTorch's"),
         (["--cores", "0,99999"], "there is no core 99999"),
         (["--cores", "one"], "expected core numbers"),
         (["--json", "no/such/folder.json"], "--json no/such/folder.json: no file can be written there"),
