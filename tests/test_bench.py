@@ -250,7 +250,7 @@ def test_gives_up_a_worker_that_does_not_answer(tmp_path, monkeypatch):
         _crew.Crew(tmp_path, None, "float32") as crew,
         pytest.raises(_crew.PeerError, match=r"^no answer within 0\.5 s$"),
     ):
-        crew.ask("sleepy", "build", shape=(1, 1, 1, 1), dtype="float32", platform="cpu")
+        crew.ask("sleepy", "build", shape=(1, 1, 1, 1), cell="lstm", dtype="float32", platform="cpu")
 
 
 def test_shares_the_process_of_a_device_that_only_one_can_have(tmp_path, monkeypatch):
@@ -260,7 +260,7 @@ def test_shares_the_process_of_a_device_that_only_one_can_have(tmp_path, monkeyp
         crew.device()
         found = {}
         for peer in ("jaxlstm", "linen"):
-            crew.ask(peer, "build", shape=shape, dtype="float64", platform="cpu")
+            crew.ask(peer, "build", shape=shape, cell="lstm", dtype="float64", platform="cpu")
             crew.ask(peer, "compile", mode="fwd")
             found[peer] = crew.numbers(peer, "fwd")
         assert list(crew._workers) == ["jaxlstm"]
