@@ -18,6 +18,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxlstm._write import unfinished
 from jaxlstm.cli import _checkpoints, _compressors, _devices, _fit, _model, _run, _text, _windows, main
 
 TEXT = "".join(f"{k}: the {'quick brown fox' if k % 3 else 'lazy dög'} jumps {k % 7} times\n" for k in range(50))
@@ -272,9 +273,9 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_losses(finished, text_fi
         assert end.returncode == -signal.SIGKILL, end.stderr
         return end.stdout
 
-    killed("os.rename", ".part.config.json", text_file, *OPTIONS)
-    assert {path.name for path in out.iterdir()} == {".part.config.json"}
-    said = killed("os.rename", ".part.metrics.jsonl", text_file, "--resume", *OPTIONS)
+    killed("os.rename", ".config.json", text_file, *OPTIONS)
+    assert list(out.iterdir()) == unfinished(out / "config.json")
+    said = killed("os.rename", ".metrics.jsonl", text_file, "--resume", *OPTIONS)
     assert "text and options are those given now" in said
     assert not (out / "metrics.jsonl").exists()
     said = killed("os.rename", "checkpoints/10.orbax-checkpoint-tmp", "--resume")
@@ -288,7 +289,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_losses(finished, text_fi
     said = killed("os.rmdir", "checkpoints/10", "--resume")
     assert "Going on from step 10 of 30." in said
     assert len(metrics(out).splitlines()) == 30
-    said = killed("os.rename", ".part.loss.png", "--resume")
+    said = killed("os.rename", ".loss.png", "--resume")
     assert "Going on from step 30 of 30." in said
 
     status, _, _ = call("train", "--resume", "--out", out)

@@ -45,7 +45,7 @@ def check_free(out: Path) -> None:
         click.UsageError: it does, or is none.
     """
     try:
-        found = {path.name for path in out.iterdir()} - {unfinished(out / CONFIG).name}
+        found = {path.name for path in out.iterdir()} - {path.name for path in unfinished(out / CONFIG)}
     except FileNotFoundError:
         return
     except OSError as error:
@@ -64,7 +64,7 @@ def create(out: Path, record: Record) -> None:
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        unfinished(out / CONFIG).unlink(missing_ok=True)
+        _clear(out / CONFIG)
         with replacing(out / CONFIG) as temporary:
             temporary.write_text(json.dumps(dataclasses.asdict(record), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
@@ -90,7 +90,13 @@ def load(out: Path) -> Record:
 
 def was_begun(out: Path) -> bool:
     """Whether a run was killed here while its configuration was being written."""
-    return unfinished(out / CONFIG).exists() and not (out / CONFIG).exists()
+    return bool(unfinished(out / CONFIG)) and not (out / CONFIG).exists()
+
+
+def _clear(path: Path) -> None:
+    """Delete what a killed run left of `path`: a folder is one run's, and one process's at a time."""
+    for left in unfinished(path):
+        left.unlink(missing_ok=True)
 
 
 class Metrics:
@@ -111,7 +117,7 @@ class Metrics:
             raise click.UsageError(
                 f"{path}: lacks lines for the {step} steps before the checkpoint. Put it back, or give another --out."
             )
-        unfinished(path).unlink(missing_ok=True)
+        _clear(path)
         with replacing(path) as temporary:
             temporary.write_text("".join(lines), encoding="utf-8")
         self._file = path.open("a", encoding="utf-8", buffering=1)

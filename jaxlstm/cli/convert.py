@@ -1,4 +1,4 @@
-"""`jaxlstm convert` and `jaxlstm inspect`: LSTM weights from one file format to another, and what a file holds."""
+"""`jaxlstm convert` and `jaxlstm inspect`: LSTMs, GRUs and RNNs from one file to another, and what a file holds."""
 
 import signal
 import sys
@@ -13,11 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from jaxlstm._check_cell import check_cell_params, check_params
-from jaxlstm._types import LSTMCellParams, LSTMParams
+from jaxlstm._types import CellParams, LSTMParams
 from jaxlstm.cli._isolated import isolated
 from jaxlstm.interop import _files
-from jaxlstm.interop._cells import printable, reading, stacked
+from jaxlstm.interop._cells import cell_told_by, check, kind_of, printable, reading, stacked
 from jaxlstm.interop._found import Found, listed, pick
 
 _REVERSE = "runs over time in reverse only, which no parameter tells: flip x in time"
@@ -26,7 +25,7 @@ _REVERSE = "runs over time in reverse only, which no parameter tells: flip x in 
 class _Chosen(NamedTuple):
     """What a file holds by the names asked for: parameters of numpy's arrays, or else what there is to choose from."""
 
-    params: LSTMParams | LSTMCellParams | None
+    params: LSTMParams | CellParams | None
     reverse: bool = False
     rows: Iterable[list[str]] = ()
     refusal: str = ""
@@ -42,15 +41,16 @@ class _Chosen(NamedTuple):
     help="Which LSTM of a .onnx, .h5 or .keras: the name of its node or layer. Given again, it stacks a layer on top.",
 )
 def convert(source: Path, target: Path, prefix: str | None, node: tuple[str, ...]) -> None:
-    """Convert the LSTM in IN to the format that OUT's ending names.
+    """Convert the LSTM in IN to the format that OUT's ending names; or the GRU or RNN, where there is no LSTM.
 
     Endings are .pt, .pth, .pth.tar, .ckpt, .bin, .safetensors and .npz (arrays under PyTorch's names), .onnx, .h5,
     .hdf5 and .keras. Where IN holds several LSTMs that are not one stack, they are listed, and --prefix or --node
     chooses.
 
     Values stay as they are, but for this: .onnx, .h5 and .keras are written in float32; .h5 and .keras have one bias,
-    the sum of the two. OUT appears whole or not at all, and replaces a file that was there. No code in IN is run, and
-    it is read in a process of its own, within limits of time and memory.
+    the sum of the two. OUT appears whole or not at all, and replaces a file that was there; a kill may leave a
+    .part.*.OUT beside it, to be deleted. No code in IN is run, and it is read in a process of its own, within limits of
+    time and memory.
     """
     with _in_one_line():
         written = _files.format_of(target)
@@ -63,10 +63,9 @@ def convert(source: Path, target: Path, prefix: str | None, node: tuple[str, ...
             raise ValueError(chosen.refusal)
         with _ending_in_order():
             _files.save(chosen.params, target)
-    layers, directions, sizes, dtype = _columns(chosen.params)
-    click.echo(
-        printable(f"{target}: layers {layers}, directions {directions}, sizes {sizes}, {written.dtype or dtype}.")
-    )
+    kind, layers, directions, sizes, dtype = _columns(chosen.params)
+    told = f"{kind}, layers {layers}, directions {directions}, sizes {sizes}, {written.dtype or dtype}"
+    click.echo(printable(f"{target}: {told}."))
     if chosen.reverse:
         click.echo(f"It {_REVERSE}.")
 
@@ -74,7 +73,7 @@ def convert(source: Path, target: Path, prefix: str | None, node: tuple[str, ...
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 def inspect(file: Path) -> None:
-    """List the LSTMs in FILE: their names, layers, directions and sizes.
+    """List the LSTMs, GRUs and RNNs in FILE: their names, layers, directions and sizes.
 
     FILE ends in .pt, .pth, .pth.tar, .ckpt, .bin, .safetensors, .npz, .onnx, .h5, .hdf5 or .keras. No code in it is
     run, and it is read in a process of its own, within limits of time and memory.
@@ -83,7 +82,7 @@ def inspect(file: Path) -> None:
         _files.format_of(file)
         rows = isolated(_list, file)
         if not rows:
-            raise ValueError(f"{file}: no LSTM found.")
+            raise ValueError(f"{file}: no LSTM found, nor a GRU or RNN.")
         _print_table(rows)
 
 
@@ -107,14 +106,14 @@ def _list(path: Path) -> list[list[str]]:
 
 
 def _rows(found: Mapping[str, Found]) -> list[list[str]]:
-    """What there is to say of every LSTM of a file, or why it can't be had."""
+    """What there is to say of everything in a file, or why it can't be had."""
     rows = []
     for name, each in listed(found).items():
         notes = [_REVERSE if each.reverse else "", f"below {each.above!r}" if each.above else "", each.note]
         try:
             columns = _columns(each.params())
         except ValueError as error:
-            columns, notes = [""] * 4, [str(error)]
+            columns, notes = [each.kind, *[""] * 4], [str(error)]
         rows.append([name or '""', *columns, "; ".join(filter(None, notes))])
     return rows
 
@@ -138,13 +137,14 @@ def _ending_in_order() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _columns(params: LSTMParams | LSTMCellParams) -> list[str]:
-    """What there is to say of an LSTM: layers, directions, sizes, dtype."""
-    cell = params if isinstance(params, LSTMCellParams) else params[0][0]
-    sizes = check_cell_params(params) if isinstance(params, LSTMCellParams) else check_params(params)
+def _columns(params: LSTMParams | CellParams) -> list[str]:
+    """What there is to say of an LSTM, GRU or RNN: which it is, layers, directions, sizes, dtype."""
+    cell = params if isinstance(params, CellParams) else params[0][0]
+    sizes = check(params)
     projected = f", projected to {sizes.output_size}" if cell.weight_hr is not None else ""
     bias = "" if cell.bias_ih is not None else ", no bias"
     return [
+        kind_of(cell_told_by(params)),
         str(sizes.num_layers),
         str(sizes.num_directions),
         f"{sizes.input_size} to {sizes.hidden_size}{projected}{bias}",
@@ -153,7 +153,7 @@ def _columns(params: LSTMParams | LSTMCellParams) -> list[str]:
 
 
 def _print_table(rows: Iterable[list[str]]) -> None:
-    table = Table("name", "layers", "directions", "sizes", "dtype", "note", box=SIMPLE)
+    table = Table("name", "cell", "layers", "directions", "sizes", "dtype", "note", box=SIMPLE)
     for row in rows:
         table.add_row(*(escape(printable(text)) for text in row))
     # However wide: a name that is cut short can't be copied.
