@@ -199,6 +199,7 @@ def test_draws_a_picture(report):
         (["2x3x4x0"], "'2x3x4x0' is not BxTxIxH[xL[xD]]"),
         (["2x3x4x5x1x3"], "D = 3"),
         (["--peers", "linen,nobody"], "there is no peer 'nobody'"),
+        (["--cell", "gru", "--peers", "haiku"], "haiku has no GRU that computes the same as PyTorch's"),
         (["--cores", "0,99999"], "there is no core 99999"),
         (["--cores", "one"], "expected core numbers"),
         (["--json", "no/such/folder.json"], "--json no/such/folder.json: no file can be written there"),
@@ -249,7 +250,7 @@ def test_gives_up_a_worker_that_does_not_answer(tmp_path, monkeypatch):
         _crew.Crew(tmp_path, None, "float32") as crew,
         pytest.raises(_crew.PeerError, match=r"^no answer within 0\.5 s$"),
     ):
-        crew.ask("sleepy", "build", shape=(1, 1, 1, 1), dtype="float32", platform="cpu")
+        crew.ask("sleepy", "build", shape=(1, 1, 1, 1), cell="lstm", dtype="float32", platform="cpu")
 
 
 def test_shares_the_process_of_a_device_that_only_one_can_have(tmp_path, monkeypatch):
@@ -259,7 +260,7 @@ def test_shares_the_process_of_a_device_that_only_one_can_have(tmp_path, monkeyp
         crew.device()
         found = {}
         for peer in ("jaxlstm", "linen"):
-            crew.ask(peer, "build", shape=shape, dtype="float64", platform="cpu")
+            crew.ask(peer, "build", shape=shape, cell="lstm", dtype="float64", platform="cpu")
             crew.ask(peer, "compile", mode="fwd")
             found[peer] = crew.numbers(peer, "fwd")
         assert list(crew._workers) == ["jaxlstm"]

@@ -45,18 +45,19 @@ def _check(found, expected, peer):
     assert most <= TOLERANCES[peer], (peer, where)
 
 
-def test_onnx_runtime_computes_what_pytorch_computes(tmp_path):
-    shape = SHAPES[1]
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_onnx_runtime_computes_what_pytorch_computes(tmp_path, cell):
+    work = {"shape": SHAPES[1], "cell": cell, "platform": "cpu"}
     with _crew.Crew(tmp_path, None, "float32") as crew:
         found, expected = {}, {}
         for peer, numbers in (("onnxruntime", found), ("torch", expected)):
-            crew.ask(peer, "build", shape=shape, dtype="float32", platform="cpu", cell=cell, modes=["fwd"])
+            crew.ask(peer, "build", **work, dtype="float32", modes=["fwd"])
             crew.ask(peer, "compile", mode="fwd")
             numbers |= crew.numbers(peer, "fwd")
         assert found.keys() == expected.keys()
         assert difference(found, expected)[0] <= 1e-6
         with pytest.raises(_crew.PeerError, match="float32 only, not float64"):
-            crew.ask("onnxruntime", "build", shape=shape, dtype="float64", platform="cpu")
+            crew.ask("onnxruntime", "build", **work, dtype="float64")
 
 
 def test_times_pytorch_and_keras_in_bfloat16(monkeypatch):
