@@ -200,9 +200,12 @@ def single_precision(params: LSTMParams, library: str) -> LSTMParams:
     return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)
 
 
-def unprojected(params: LSTMParams, library: str) -> LSTMParams:
-    """`params`, checked, if `library` can hold them."""
-    check_stack(params)
+def unprojected(params: LSTMParams, library: str, cell: Cell | None = None) -> LSTMParams:
+    """`params`, of a cell or of PyTorch's that they tell, checked, if `library` can hold them."""
+    if cell is None:
+        check_stack(params)
+    else:
+        check_params(params, cell)
     if params[0][0].weight_hr is not None:
         raise ValueError(
             f"params: expected no projection (proj_size = 0), got weight_hr {list(params[0][0].weight_hr.shape)}. "

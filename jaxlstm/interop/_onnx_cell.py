@@ -1,4 +1,7 @@
-"""The equations of ONNX's recurrent nodes: which of its variants a node is, as a `Cell`, or that it is PyTorch's."""
+"""The equations of ONNX's recurrent nodes: which of its variants a node is, as a `Cell`, or that it is PyTorch's.
+
+And back: a cell as a node's attributes.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -9,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxlstm import cells
 from jaxlstm._types import Cell
-from jaxlstm.interop._variants import gru, rnn
+from jaxlstm.interop._variants import GRURule, RNNRule, gru, rnn
 
 
 class Kind(NamedTuple):
@@ -30,33 +33,36 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "LSTM": Kind((0, 2, 3, 1), ("sigmoid", "tanh", "tanh")),
-    "GRU": Kind((1, 0, 2), ("sigmoid", "tanh")),
-    "RNN": Kind((0,), ("tanh",)),
+    "LSTM": Kind((0, 2, 3, 1), ("Sigmoid", "Tanh", "Tanh")),
+    "GRU": Kind((1, 0, 2), ("Sigmoid", "Tanh")),
+    "RNN": Kind((0,), ("Tanh",)),
 }
 PEEPHOLES = ("peephole_i", "peephole_o", "peephole_f")
 """The order of `P`'s, by their names in a cell's `extra`."""
 
 _PLAIN: dict[str, Callable] = {
-    "relu": jax.nn.relu,
-    "sigmoid": jax.nn.sigmoid,
-    "softplus": jax.nn.softplus,
-    "softsign": jax.nn.soft_sign,
-    "tanh": jnp.tanh,
+    "Relu": jax.nn.relu,
+    "Sigmoid": jax.nn.sigmoid,
+    "Softplus": jax.nn.softplus,
+    "Softsign": jax.nn.soft_sign,
+    "Tanh": jnp.tanh,
 }
 _WITH_ALPHA: dict[str, tuple[Callable, float | None]] = {
     # a function of (x, alpha), alpha's default
-    "elu": (lambda x, alpha: jax.nn.elu(x, alpha), 1.0),
-    "leakyrelu": (lambda x, alpha: jax.nn.leaky_relu(x, alpha), 0.01),
+    "Elu": (lambda x, alpha: jax.nn.elu(x, alpha), 1.0),
+    "LeakyRelu": (lambda x, alpha: jax.nn.leaky_relu(x, alpha), 0.01),
     # The operator's own default is 1, and ONNX Runtime's in a recurrent node is 0.
-    "thresholdedrelu": (lambda x, alpha: jnp.where(x > alpha, x, jnp.zeros_like(x)), None),
+    "ThresholdedRelu": (lambda x, alpha: jnp.where(x > alpha, x, jnp.zeros_like(x)), None),
 }
 _WITH_BETA: dict[str, tuple[Callable, float | None, float | None]] = {
     # a function of (x, alpha, beta), their defaults
-    "affine": (lambda x, alpha, beta: alpha * x + beta, None, None),
-    "hardsigmoid": (lambda x, alpha, beta: jnp.clip(alpha * x + beta, 0, 1), 0.2, 0.5),
-    "scaledtanh": (lambda x, alpha, beta: alpha * jnp.tanh(beta * x), None, None),
+    "Affine": (lambda x, alpha, beta: alpha * x + beta, None, None),
+    "HardSigmoid": (lambda x, alpha, beta: jnp.clip(alpha * x + beta, 0, 1), 0.2, 0.5),
+    "ScaledTanh": (lambda x, alpha, beta: alpha * jnp.tanh(beta * x), None, None),
 }
+
+
+_BY_LOWER = {name.lower(): name for name in (*_PLAIN, *_WITH_ALPHA, *_WITH_BETA)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,13 +73,60 @@ class Activation:
     """
 
     name: str
-    alpha: float
+    alpha: float | None
     beta: float | None = None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         if self.beta is None:
             return _WITH_ALPHA[self.name][0](x, self.alpha)
         return _WITH_BETA[self.name][0](x, self.alpha, self.beta)
+
+
+_NAMES: dict[Any, Activation | str] = {function: name for name, function in _PLAIN.items()} | {
+    jax.nn.elu: Activation("Elu", 1.0),
+    jax.nn.hard_sigmoid: Activation("HardSigmoid", 1 / 6, 0.5),
+    jax.nn.leaky_relu: Activation("LeakyRelu", 0.01),
+}
+"""What functions of JAX are called in ONNX."""
+
+
+def attributes_of(cell: Cell, directions: int) -> dict[str, Any]:
+    """The attributes of a node that runs a cell, but for its sizes.
+
+    Raises:
+        ValueError: a cell that ONNX has no node for.
+    """
+    after = {"linear_before_reset": 1} if cell.num_gates == 3 else {}
+    rule = cell.rule
+    if cell in (cells.LSTM, cells.GRU, cells.RNN):
+        return after
+    if isinstance(rule, cells._LSTMRule) and not rule.layer_norm:
+        functions: tuple[Callable, ...] = rule.gate_activation, rule.cell_activation, rule.output_activation
+        after = {"input_forget": 1} if rule.coupled else {}
+    elif isinstance(rule, GRURule):
+        functions = rule.gate_activation, rule.cell_activation
+    elif isinstance(rule, RNNRule):
+        functions = (rule.activation,)
+    else:
+        raise ValueError(
+            "cell: expected PyTorch's LSTM, GRU or RNN, or a variant by cells.lstm without layer_norm, got "
+            f"{cell.name}, which ONNX has no node for."
+        )
+    if rule.clip is not None:
+        after |= {"clip": rule.clip}
+    told = [_named(function) for function in functions] * directions
+    parameters = {
+        f"activation_{which}": [getattr(each, which) for each in told if getattr(each, which) is not None]
+        for which in ("alpha", "beta")
+    }
+    return after | {"activations": [each.name for each in told]} | {k: v for k, v in parameters.items() if v}
+
+
+def _named(function: Callable) -> Activation:
+    named = function if isinstance(function, Activation) else _NAMES.get(function)
+    if named is None:
+        raise ValueError(f"cell: expected activations of ONNX's, {', '.join(_BY_LOWER.values())}, got {function}.")
+    return Activation(named, None) if isinstance(named, str) else named
 
 
 def equations(node: Any, attributes: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -126,9 +179,9 @@ def refuse_other_equations(node: Any, attributes: Mapping[str, Any], directions:
     if attributes.get("input_forget", 0):
         raise ValueError(f"input_forget: this node couples its input and forget gates; {other}.")
     given, expected = attributes.get("activations", []), KINDS[node.op_type].activations
-    if given and [activation.lower() for activation in given] != list(expected) * directions:
+    if given and [_BY_LOWER.get(activation.lower()) for activation in given] != list(expected) * directions:
         raise ValueError(
-            f"activations: expected {', '.join(map(str.title, expected))} in each direction, got {', '.join(given)}. "
+            f"activations: expected {', '.join(expected)} in each direction, got {', '.join(given)}. "
             "from_onnx_cell reads it."
         )
 
@@ -144,7 +197,8 @@ def _refuse_reset_before_product(node: Any, attributes: Mapping[str, Any]) -> No
 def _activations(kind: Kind, attributes: Mapping[str, Any], directions: int) -> list[tuple[Callable, ...]]:
     """For each direction; alphas and betas are given in the order of those functions that take one."""
     count = len(kind.activations)
-    names = [name.lower() for name in attributes.get("activations") or kind.activations * directions]
+    told = attributes.get("activations") or kind.activations * directions
+    names = [_BY_LOWER.get(name.lower(), name) for name in told]
     if len(names) != count * directions:
         raise ValueError(f"activations: expected {count} for each direction, {count * directions}, got {len(names)}.")
     given = {name: list(attributes.get(f"activation_{name}", ())) for name in ("alpha", "beta")}
@@ -163,7 +217,7 @@ def _activations(kind: Kind, attributes: Mapping[str, Any], directions: int) -> 
         if name in _WITH_BETA:
             _, alpha, beta = _WITH_BETA[name]
             return Activation(name, parameter("alpha", name, alpha), parameter("beta", name, beta))
-        raise ValueError(f"activations: {name!r} is none of ONNX's: {', '.join([*_PLAIN, *_WITH_ALPHA, *_WITH_BETA])}.")
+        raise ValueError(f"activations: expected ONNX's, {', '.join(_BY_LOWER.values())}, got {name!r}.")
 
     functions = [function(name) for name in names]
     for which, left in given.items():

@@ -11,7 +11,7 @@ from jaxlstm.cells import GRU, RNN
 
 
 @dataclasses.dataclass(frozen=True)
-class _GRURule:
+class GRURule:
     """r and z by `gate_activation`, n by `cell_activation`, each of a sum that is clipped."""
 
     __name__ = "gru"
@@ -31,7 +31,7 @@ class _GRURule:
 
 
 @dataclasses.dataclass(frozen=True)
-class _RNNRule:
+class RNNRule:
     """h by `activation` of a sum that is clipped."""
 
     __name__ = "rnn"
@@ -51,11 +51,11 @@ def _clipped(sums: jax.Array, clip: float | None) -> jax.Array:
 
 def gru(gate_activation: Callable, cell_activation: Callable, clip: float | None = None) -> Cell:
     """A GRU; PyTorch's where nothing differs from it. Functions are of arrays `[H]`."""
-    rule = _GRURule(gate_activation, cell_activation, clip)
-    return GRU if rule == _GRURule(jax.nn.sigmoid, jnp.tanh, None) else Cell(rule, 3, HiddenState)
+    rule = GRURule(gate_activation, cell_activation, clip)
+    return GRU if rule == GRURule(jax.nn.sigmoid, jnp.tanh, None) else Cell(rule, 3, HiddenState)
 
 
 def rnn(activation: Callable, clip: float | None = None) -> Cell:
     """A plain RNN; PyTorch's where nothing differs from it. The function is of arrays `[..., H]`."""
-    rule = _RNNRule(activation, clip)
-    return RNN if rule == _RNNRule(jnp.tanh, None) else Cell(rule, 1, HiddenState)
+    rule = RNNRule(activation, clip)
+    return RNN if rule == RNNRule(jnp.tanh, None) else Cell(rule, 1, HiddenState)
