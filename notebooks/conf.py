@@ -95,6 +95,7 @@ class CommandLineHelp(Directive):
     """What `jaxlstm COMMAND --help` prints, for every command."""
 
     def run(self) -> list[nodes.Node]:
+        """A section for each."""
         sections = []
         for name, place in cli.COMMANDS.items():
             module, attribute = place.split(":")
