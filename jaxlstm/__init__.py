@@ -1,13 +1,14 @@
-"""PyTorch's `nn.LSTM` and `nn.LSTMCell` as pure JAX functions, with Flax modules on top.
+"""PyTorch's `nn.LSTM`, `nn.GRU` and their cells as pure JAX functions, with Flax modules on top, and any cell of yours.
 
 Legend: `B` batch, `T` time, `I` input, `H` hidden, `P` output width (`proj_size` if projected, else `H`),
-`L` layers, `D` directions. Gates lie along `4H` in the order i, f, g, o. A state is `(h, c)`.
+`L` layers, `D` directions, `G` gates. An LSTM's lie along `4H` in the order i, f, g, o. Its state is `(h, c)`.
 
-Running:        `lstm`, a stack over time; `lstm_cell`, one step; `zero_state` to start from
-Parameters:     `init_lstm`, `init_lstm_cell`; `named_parameters`, `from_named_parameters`
-Pytrees:        `LSTMParams`, `LSTMCellParams`, `LSTMState`
+Running:        `lstm`, `gru`, a stack over time; `lstm_cell`, `gru_cell`, one step; `zero_state` to start from
+Parameters:     `init_lstm`, `init_lstm_cell`, `init_gru`, `init_gru_cell`; `named_parameters`, `from_named_parameters`
+Any cell:       `fold`, `init_fold`, `Cell`; PyTorch's cells and their variants in `jaxlstm.cells`
+Pytrees:        `LSTMParams`, `CellParams` (also called `LSTMCellParams`), `LSTMState`
 What would run: `explain`, which gives an `Explanation` for each platform
-Flax modules:   `LSTM`, `LSTMCell`, which are Linen's; all of them in `jaxlstm.linen` and `jaxlstm.nnx`
+Flax modules:   `LSTM`, `LSTMCell`, `GRU`, `GRUCell`, `Fold`, which are Linen's; NNX's are in `jaxlstm.nnx`
 Start values:   `jaxlstm.initializers`
 Weights in and out of PyTorch, safetensors, ONNX, Keras, Flax, Haiku, Equinox:  `jaxlstm.interop`
 Many devices:   `jaxlstm.sharding`
@@ -15,8 +16,15 @@ Many devices:   `jaxlstm.sharding`
 
 import typing as _typing
 
+from jaxlstm import cells as cells
 from jaxlstm._explain import Explanation as Explanation
 from jaxlstm._explain import explain as explain
+from jaxlstm._fold import fold as fold
+from jaxlstm._gru import gru as gru
+from jaxlstm._gru import gru_cell as gru_cell
+from jaxlstm._init import init_fold as init_fold
+from jaxlstm._init import init_gru as init_gru
+from jaxlstm._init import init_gru_cell as init_gru_cell
 from jaxlstm._init import init_lstm as init_lstm
 from jaxlstm._init import init_lstm_cell as init_lstm_cell
 from jaxlstm._lstm import lstm as lstm
@@ -24,6 +32,8 @@ from jaxlstm._lstm import lstm_cell as lstm_cell
 from jaxlstm._lstm import zero_state as zero_state
 from jaxlstm._names import from_named_parameters as from_named_parameters
 from jaxlstm._names import named_parameters as named_parameters
+from jaxlstm._types import Cell as Cell
+from jaxlstm._types import CellParams as CellParams
 from jaxlstm._types import LSTMCellParams as LSTMCellParams
 from jaxlstm._types import LSTMParams as LSTMParams
 from jaxlstm._types import LSTMState as LSTMState
@@ -34,20 +44,36 @@ if _typing.TYPE_CHECKING:
     from jaxlstm import linen as linen
     from jaxlstm import nnx as nnx
     from jaxlstm import sharding as sharding
+    from jaxlstm.linen import GRU as GRU
     from jaxlstm.linen import LSTM as LSTM
+    from jaxlstm.linen import Fold as Fold
+    from jaxlstm.linen import GRUCell as GRUCell
     from jaxlstm.linen import LSTMCell as LSTMCell
 
     __version__: str
 
+_MODULES = ("GRU", "LSTM", "Fold", "GRUCell", "LSTMCell")
+
 __all__ = [
+    "GRU",
     "LSTM",
+    "Cell",
+    "CellParams",
     "Explanation",
+    "Fold",
+    "GRUCell",
     "LSTMCell",
     "LSTMCellParams",
     "LSTMParams",
     "LSTMState",
     "explain",
+    "fold",
     "from_named_parameters",
+    "gru",
+    "gru_cell",
+    "init_fold",
+    "init_gru",
+    "init_gru_cell",
     "init_lstm",
     "init_lstm_cell",
     "lstm",
@@ -65,7 +91,7 @@ def __getattr__(name: str) -> _typing.Any:
 
     if name in _SUBMODULES:
         return importlib.import_module(f"jaxlstm.{name}")
-    if name in ("LSTM", "LSTMCell"):
+    if name in _MODULES:
         return getattr(importlib.import_module("jaxlstm.linen"), name)
     if name == "__version__":
         return importlib.import_module("importlib.metadata").version("jaxlstm")
@@ -73,4 +99,4 @@ def __getattr__(name: str) -> _typing.Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, *_SUBMODULES, "__version__"]
+    return [*__all__, *_SUBMODULES, "cells", "__version__"]

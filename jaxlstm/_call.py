@@ -1,4 +1,4 @@
-"""A call of an LSTM: its arguments once they are checked, and the run that they ask for."""
+"""A call of a fold: its arguments once they are checked, and the run that they ask for."""
 
 import functools
 from collections.abc import Callable
@@ -8,19 +8,20 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from jaxlstm import _check
+from jaxlstm import _check, _check_cell
 from jaxlstm._mesh import on_auto_axes, spec_of, varying_alike
+from jaxlstm._rule import is_float
 from jaxlstm._stack import stack
-from jaxlstm._types import LSTMParams, LSTMState
+from jaxlstm._types import Cell, LSTMParams
 
 
 class Arrays(NamedTuple):
-    """A call's arguments that are arrays, as `jaxlstm.lstm` describes them."""
+    """A call's arguments that are arrays, as `jaxlstm.fold` describes them."""
 
     params: LSTMParams
     x: jax.Array
-    state: LSTMState | None
-    reset_state: LSTMState | None
+    state: Any
+    reset_state: Any
     lengths: jax.Array | None
     resets: jax.Array | None
     dropout_key: jax.Array | None
@@ -29,6 +30,7 @@ class Arrays(NamedTuple):
 class Settings(NamedTuple):
     """A call's other arguments, but the implementation."""
 
+    cell: Cell
     batch_first: bool
     dropout: float
     checkpoint_every: int | None
@@ -36,6 +38,7 @@ class Settings(NamedTuple):
 
 
 def checked(
+    cell: Any,
     params: Any,
     x: Any,
     state: Any = None,
@@ -49,8 +52,9 @@ def checked(
     checkpoint_every: Any = None,
     unroll: Any = None,
 ) -> tuple[Arrays, Settings]:
-    """What `jaxlstm.lstm` is called with, refused where it can't be run."""
-    sizes = _check.check_params(params)
+    """What `jaxlstm.fold` is called with, refused where it can't be run."""
+    _check_cell.check_cell(cell)
+    sizes = _check_cell.check_params(params, cell)
     batch_first = _check.check_flag("batch_first", batch_first)
     axes = "B, T, I" if batch_first else "T, B, I"
     x = _check.check_x(x, axes, "T, I", sizes.input_size)
@@ -62,11 +66,10 @@ def checked(
     batch = (x.shape[1 - time_axis],) if batched else ()
 
     lead, letters = (sizes.num_layers * sizes.num_directions, *batch), "L*D, B, " if batched else "L*D, "
-    widths = sizes.hidden_size, sizes.output_size
     if state is not None:
-        state = _check.check_state(state, letters, lead, *widths)
+        state = _check_cell.check_state(state, letters, lead, sizes, cell)
     if reset_state is not None:
-        reset_state = _check.check_reset_state(reset_state, letters, lead, *widths)
+        reset_state = _check_cell.check_reset_state(reset_state, letters, lead, sizes, cell)
     if lengths is not None:
         lengths = _check.check_lengths(lengths, batch, num_steps)
     if resets is not None:
@@ -74,18 +77,18 @@ def checked(
     if dropout_key is not None:
         _check.check_dropout_key(dropout_key)
     checkpoint_every, unroll = _check.check_loop(checkpoint_every, unroll, num_steps)
-    settings = Settings(batch_first, _check.check_dropout(dropout), checkpoint_every, unroll)
+    settings = Settings(cell, batch_first, _check.check_dropout(dropout), checkpoint_every, unroll)
     return Arrays(tuple(map(tuple, params)), x, state, reset_state, lengths, resets, dropout_key), settings
 
 
 def to(dtype: Any, tree: Any) -> Any:
-    """The tree, its arrays in that dtype."""
-    return jax.tree.map(lambda a: a.astype(dtype), tree)
+    """The tree, its floating arrays in that dtype."""
+    return jax.tree.map(lambda a: a.astype(dtype) if is_float(a) else a, tree)
 
 
 def common_dtype(tree: Any) -> jnp.dtype:
-    """That of a result computed from all arrays of the tree: promoted here, by contract, under any setting of JAX."""
-    return functools.reduce(_promote, (leaf.dtype for leaf in jax.tree.leaves(tree)))
+    """That of a result computed from all floating arrays of the tree: by contract, under any setting of JAX."""
+    return functools.reduce(_promote, (leaf.dtype for leaf in jax.tree.leaves(tree) if is_float(leaf)))
 
 
 def accumulator(dtype: Any) -> jnp.dtype:
@@ -98,24 +101,32 @@ def _promote(dtype: Any, other: Any) -> jnp.dtype:
         return jnp.promote_types(dtype, other)
 
 
-def run(layer: Callable, arrays: Arrays, settings: Settings) -> tuple[jax.Array, LSTMState]:
+def run(layer: Callable, arrays: Arrays, settings: Settings) -> tuple[jax.Array, Any]:
     """Bring every layout and dtype to the one that `stack` knows, run it, and back.
 
     The layer is a `jaxlstm._stack.Layer` that also takes `checkpoint_every` and `unroll`.
     """
+    if arrays.state is None:
+        arrays = arrays._replace(state=_start(arrays, settings))
     return on_auto_axes(functools.partial(_run, layer, settings), _result_specs(arrays, settings), arrays)
 
 
-def _run(layer: Callable, settings: Settings, arrays: Arrays) -> tuple[jax.Array, LSTMState]:
+def _run(layer: Callable, settings: Settings, arrays: Arrays) -> tuple[jax.Array, Any]:
     dtype = common_dtype((arrays.params, arrays.x))
+    inside = accumulator(dtype)
     batched = arrays.x.ndim == 3
     arrays = _time_major(arrays, settings)
     x, lengths, resets = arrays.x.astype(dtype), _in_range(arrays.lengths, arrays.x.shape[0]), arrays.resets
-    state, reset_state = to(accumulator(dtype), (_start(arrays), arrays.reset_state))
+    state, reset_state = to(inside, (arrays.state, arrays.reset_state))
     state, reset_state = varying_alike((state, reset_state), arrays._replace(state=None, reset_state=None))
+    params = tuple(
+        tuple(to(dtype, cell)._replace(extra=to(inside, cell.extra)) for cell in cells) for cells in arrays.params
+    )
+    _check_rule(settings.cell, params, state)
     y, final = stack(
         functools.partial(layer, checkpoint_every=settings.checkpoint_every, unroll=settings.unroll),
-        to(dtype, arrays.params),
+        settings.cell,
+        params,
         x,
         state,
         reset_state,
@@ -126,8 +137,19 @@ def _run(layer: Callable, settings: Settings, arrays: Arrays) -> tuple[jax.Array
     )
     final = to(dtype, final)
     if not batched:
-        return jnp.squeeze(y, 1), LSTMState(*(jnp.squeeze(s, 1) for s in final))
+        return jnp.squeeze(y, 1), jax.tree.map(lambda a: jnp.squeeze(a, 1), final)
     return (jnp.swapaxes(y, 0, 1) if settings.batch_first else y), final
+
+
+def _check_rule(cell: Cell, params: LSTMParams, state: Any) -> None:
+    """Before the rule is part of anything, try it on one row."""
+    first = params[0][0]
+    extra, row = (
+        jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[lead:], a.dtype), tree)  # noqa: B023
+        for lead, tree in ((0, first.extra), (2, state))
+    )
+    hidden_size = first.weight_hh.shape[0] // cell.num_gates
+    _check_cell.check_rule(cell, extra, row, hidden_size, projected=first.weight_hr is not None)
 
 
 def _time_major(arrays: Arrays, settings: Settings) -> Arrays:
@@ -148,19 +170,19 @@ def _time_major(arrays: Arrays, settings: Settings) -> Arrays:
         arrays = arrays._replace(x=x, resets=resets)
     if arrays.reset_state is not None and arrays.reset_state.h.ndim == 2:  # One for all rows.
         rows = arrays.x.shape[1]
-        shared = (jnp.broadcast_to(s[:, None], (s.shape[0], rows, s.shape[1])) for s in arrays.reset_state)
-        arrays = arrays._replace(reset_state=LSTMState(*shared))
+        shared = jax.tree.map(
+            lambda a: jnp.broadcast_to(a[:, None], (a.shape[0], rows, *a.shape[1:])), arrays.reset_state
+        )
+        arrays = arrays._replace(reset_state=shared)
     return arrays
 
 
-def _start(arrays: Arrays) -> LSTMState:
-    """The initial state h `[L*D, B, P]`, c `[L*D, B, H]`."""
-    if arrays.state is not None:
-        return arrays.state
-    sizes = _check.check_params(arrays.params)
-    lead = (sizes.num_layers * sizes.num_directions, arrays.x.shape[1])
-    dtype = accumulator(arrays.x.dtype)
-    return LSTMState(jnp.zeros((*lead, sizes.output_size), dtype), jnp.zeros((*lead, sizes.hidden_size), dtype))
+def _start(arrays: Arrays, settings: Settings) -> Any:
+    """The state of a sequence that begins, h `[L*D, B, P]`, without B unbatched."""
+    sizes = _check_cell.check_params(arrays.params, settings.cell)
+    batch = arrays.x.shape[:-2] if arrays.x.ndim == 2 or settings.batch_first else arrays.x.shape[1:-1]
+    lead = (sizes.num_layers * sizes.num_directions, *batch)
+    return _check_cell.default_state(settings.cell, lead, sizes, accumulator(arrays.x.dtype))
 
 
 def _in_range(lengths: jax.Array | None, num_steps: Any) -> jax.Array | None:
@@ -171,11 +193,11 @@ def _in_range(lengths: jax.Array | None, num_steps: Any) -> jax.Array | None:
     return jnp.clip(wide, 0, jnp.asarray(num_steps, wide.dtype)).astype(jnp.int32)
 
 
-def _result_specs(arrays: Arrays, settings: Settings) -> tuple[P, LSTMState]:
+def _result_specs(arrays: Arrays, settings: Settings) -> tuple[P, Any]:
     """Where output and final state lie on a mesh of `Explicit` axes: the rows of the batch where an argument's do."""
     if arrays.x.ndim == 2:
         time, _ = spec_of(arrays.x)
-        return P(time), LSTMState(P(), P())  # pyright: ignore[reportArgumentType]: each stands for an array
+        return P(time), jax.tree.map(lambda _: P(), arrays.state)
     time, rows, _ = _swapped(spec_of(arrays.x), settings)
     if rows is None and arrays.resets is not None:
         rows = _swapped(spec_of(arrays.resets), settings)[1]
@@ -183,8 +205,7 @@ def _result_specs(arrays: Arrays, settings: Settings) -> tuple[P, LSTMState]:
         (rows,) = spec_of(arrays.lengths)
     if rows is None and arrays.state is not None:
         rows = spec_of(arrays.state.h)[1]
-    final: Any = P(None, rows)
-    return P(*_swapped((time, rows), settings)), LSTMState(final, final)
+    return P(*_swapped((time, rows), settings)), jax.tree.map(lambda _: P(None, rows), arrays.state)
 
 
 def _swapped(spec: tuple, settings: Settings) -> tuple:

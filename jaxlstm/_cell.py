@@ -5,24 +5,38 @@
     c' = f * c + i * g                                h' = o * tanh(c')        (then W_hr h' if projected)
 
 As in `torch.nn.LSTMCell`; the projection is that of Sak, Senior & Beaufays 2014 (arXiv:1402.1128).
-Gates are the four arrays (i, f, g, o), in whatever layout c has.
+Gates are the four arrays (i, f, g, o), each of c's shape.
 """
 
 from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from jaxlstm._types import LSTMCellParams, LSTMState
+from jaxlstm._types import LSTMState
 
 Gates: TypeAlias = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
 
-def activate(gates: Gates) -> Gates:
+def lstm(extra: None, state: LSTMState, x_sums: jax.Array, h_sums: jax.Array) -> tuple[LSTMState, jax.Array]:
+    """The rule of a `jaxlstm.Cell`: the state after a step, and its h once more."""
+    del extra
+    i, f, g, o = x_sums + h_sums
+    h, c = advance(activate((i, f, g, o)), state.c)
+    return LSTMState(h, c), h
+
+
+def activate(sums: Gates) -> Gates:
     """The gates, from the sums that go into them."""
-    i, f, g, o = gates
+    i, f, g, o = sums
     return jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
+
+
+def activate_tangent(gates: Gates, d_sums: Gates) -> Gates:
+    """The tangent of `activate`, from its results: sigmoid' = s (1 - s), tanh' = 1 - t^2."""
+    i, f, g, o = gates
+    d_i, d_f, d_g, d_o = d_sums
+    return i * (1 - i) * d_i, f * (1 - f) * d_f, (1 - g * g) * d_g, o * (1 - o) * d_o
 
 
 def advance(gates: Gates, c: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -30,19 +44,3 @@ def advance(gates: Gates, c: jax.Array) -> tuple[jax.Array, jax.Array]:
     i, f, g, o = gates
     c = f * c + i * g
     return o * jnp.tanh(c), c
-
-
-def step(params: LSTMCellParams, state: LSTMState, x: jax.Array) -> LSTMState:
-    """One step of x `[..., I]`, accumulated in the state's own dtype: h `[..., P]`, c `[..., H]`."""
-
-    def matmul(x, weight):
-        contract_last = (((x.ndim - 1,), (1,)), ((), ()))
-        return lax.dot_general(x.astype(weight.dtype), weight, contract_last, preferred_element_type=state.c.dtype)
-
-    sums = matmul(x, params.weight_ih) + matmul(state.h, params.weight_hh)
-    for bias in (params.bias_ih, params.bias_hh):
-        if bias is not None:
-            sums += jnp.broadcast_to(bias.astype(sums.dtype), sums.shape)
-    i, f, g, o = jnp.split(sums, 4, axis=-1)
-    h, c = advance(activate((i, f, g, o)), state.c)
-    return LSTMState(h if params.weight_hr is None else matmul(h, params.weight_hr), c)

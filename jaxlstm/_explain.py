@@ -8,6 +8,7 @@ import jax
 from jaxlstm import implementations
 from jaxlstm._call import checked, run
 from jaxlstm._types import LSTMParams
+from jaxlstm.cells import LSTM
 from jaxlstm.implementations import xla
 
 PLATFORMS = ("cpu", "tpu", "cuda")
@@ -66,18 +67,18 @@ def explain(
     'xla'
     """
     implementations.by_name(implementation)
-    arrays, settings = checked(params, x, state, **options)
+    arrays, settings = checked(LSTM, params, x, state, **options)
     unable: dict[str, str] = {}
 
-    def look(params, x, state, reset_state, *, lengths, begins, **options):
+    def look(cell, params, x, state, reset_state, *, lengths, begins, **options):
         """A layer that only looks whether kernels could run it; one kernel must serve all layers."""
         operands, masks = implementations.Operands(params, x, state), implementations.Masks(lengths, begins)
         for entry in implementations.KERNELS:
             unasked = implementations.why_not_unasked(entry, operands)
-            unable_to = implementations.why_not(entry, operands, reset_state, masks, **options)
+            unable_to = implementations.why_not(entry, cell, operands, reset_state, masks, **options)
             if unasked or unable_to:
                 unable.setdefault(entry.name, ". Here, too: ".join(filter(None, (unasked, unable_to))))
-        return xla.layer(params, x, state, reset_state, lengths=lengths, begins=begins, **options)
+        return xla.layer(cell, params, x, state, reset_state, lengths=lengths, begins=begins, **options)
 
     jax.eval_shape(functools.partial(run, look, settings=settings), arrays)
     return Explanations({platform: _on(platform, unable) for platform in PLATFORMS})

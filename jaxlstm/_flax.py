@@ -5,16 +5,18 @@ A `module` here is either of them: both have their constructor's arguments as at
 
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxlstm._call import to
 from jaxlstm._check import check_dropout, check_dtype, check_flag, check_int, check_sizes
-from jaxlstm._init import lstm_shapes
-from jaxlstm._lstm import lstm, lstm_cell
-from jaxlstm._names import unflatten
-from jaxlstm._types import LSTMCellParams, LSTMState
+from jaxlstm._check_cell import Sizes, default_state
+from jaxlstm._init import cell_shapes, stack_shapes
+from jaxlstm._names import suffix, unflatten
+from jaxlstm._types import CellParams, LSTMState
 
 State = LSTMState | tuple[jax.Array, jax.Array] | None
 
@@ -41,13 +43,15 @@ class NotFlaxsCell:
         )
 
 
-def check_lstm(module) -> None:
-    """Refuse what no LSTM can be built from, and make Python's own numbers of numpy's."""
+def check_stack(module) -> None:
+    """Refuse what no stack can be built from, and make Python's own numbers of numpy's."""
     module.dropout = check_dropout(module.dropout)
     for name in ("checkpoint_every", "unroll"):
         if getattr(module, name) is not None:
             setattr(module, name, check_int(name, getattr(module, name), 1))
-    _settle(module, ("input_size", "hidden_size", "num_layers", "proj_size"), ("bias", "batch_first", "bidirectional"))
+    proj_size = ("proj_size",) if hasattr(module, "proj_size") else ()  # Which a GRU has not.
+    sizes = ("input_size", "hidden_size", "num_layers", *proj_size)
+    _settle(module, sizes, ("bias", "batch_first", "bidirectional"))
 
 
 def check_cell(module) -> None:
@@ -83,24 +87,41 @@ def warn_of_idle_dropout(module, *, stacklevel: int) -> None:
 
 
 def shapes(module) -> dict[str, tuple]:
-    """The shape of each of an LSTM module's parameters, by PyTorch's name."""
-    return lstm_shapes(
+    """The shape of each of a stack's parameters, by PyTorch's name."""
+    return stack_shapes(
         module.input_size,
         module.hidden_size,
         module.num_layers,
         bias=module.bias,
         bidirectional=module.bidirectional,
-        proj_size=module.proj_size,
+        proj_size=_proj_size(module),
+        num_gates=module.cell.num_gates,
     )
 
 
-def zero_state(module, batch_size: int | None) -> LSTMState:
-    """The state that an LSTM module starts from, in the dtype that it gives back."""
-    stack = module.num_layers * (1 + module.bidirectional)
-    return _zeros(module, (stack, *_batch(batch_size)), module.proj_size)
+def one_cells_shapes(module) -> dict[str, tuple]:
+    """The shape of each of a cell's parameters, by PyTorch's name."""
+    num_gates = module.cell.num_gates
+    return cell_shapes(module.input_size, module.hidden_size, bias=module.bias, num_gates=num_gates)
 
 
-def zero_cell_state(module, batch_size: int | None) -> LSTMState:
+def extra_names(module) -> list[str]:
+    """The names of the parameters that a cell's rule has of its own, one for each layer and direction."""
+    if module.cell.init_extra is None:
+        return []
+    return ["extra" + suffix(k, d) for k in range(module.num_layers) for d in range(1 + module.bidirectional)]
+
+
+def _proj_size(module) -> int:
+    return getattr(module, "proj_size", 0)
+
+
+def zero_state(module, batch_size: int | None) -> Any:
+    """The state that a stack starts from, in the dtype that it gives back."""
+    return _zeros(module, (module.num_layers * (1 + module.bidirectional), *_batch(batch_size)))
+
+
+def zero_cell_state(module, batch_size: int | None) -> Any:
     """The state that a cell module starts from, in the dtype that it gives back."""
     return _zeros(module, _batch(batch_size))
 
@@ -109,20 +130,17 @@ def _batch(batch_size: int | None) -> tuple[int, ...]:
     return () if batch_size is None else (check_int("batch_size", batch_size, 0),)
 
 
-def _zeros(module, lead: tuple[int, ...], proj_size: int = 0) -> LSTMState:
+def _zeros(module, lead: tuple[int, ...]) -> Any:
     dtype = module.param_dtype if module.dtype is None else module.dtype
-    return LSTMState(
-        jnp.zeros((*lead, proj_size or module.hidden_size), dtype), jnp.zeros((*lead, module.hidden_size), dtype)
-    )
+    sizes = Sizes(1, 1, module.input_size, module.hidden_size, _proj_size(module) or module.hidden_size)
+    return default_state(module.cell, lead, sizes, dtype)
 
 
-def run(
-    module, leaves: dict[str, jax.Array], x: jax.typing.ArrayLike, state: State, **options
-) -> tuple[jax.Array, LSTMState]:
-    """An LSTM module's call, from its leaves by name."""
+def run(function: Callable, module, leaves: dict[str, Any], x: jax.typing.ArrayLike, state: Any, **options) -> Any:
+    """A stack's call, from its leaves by name: by `jaxlstm.lstm` or its like."""
     _refuse_strangers(x, state)
     leaves, x = _cast(leaves, x, module.dtype)
-    return lstm(
+    return function(
         unflatten(leaves, module.num_layers, 1 + module.bidirectional),
         x,
         state,
@@ -135,23 +153,23 @@ def run(
     )
 
 
-def run_cell(module, leaves: dict[str, jax.Array], x: jax.typing.ArrayLike, state: State) -> Any:
-    """An LSTMCell module's call, from its leaves by name."""
+def run_cell(function: Callable, module, leaves: dict[str, jax.Array], x: jax.typing.ArrayLike, state: Any) -> Any:
+    """A cell module's call, from its leaves by name: by `jaxlstm.lstm_cell` or its like."""
     _refuse_strangers(x, state)
     leaves, x = _cast(leaves, x, module.dtype)
     if state is None:
         state = _zeros(module, jnp.shape(x)[:-1])
-    return lstm_cell(LSTMCellParams(**leaves), state, x)[0]
+    return function(CellParams(**leaves), state, x)[0]
 
 
-def _cast(leaves: dict[str, jax.Array], x: jax.typing.ArrayLike, dtype: jax.typing.DTypeLike | None):
+def _cast(leaves: dict[str, Any], x: jax.typing.ArrayLike, dtype: jax.typing.DTypeLike | None):
     """`(leaves, x)` in the dtype to compute in; as they are if it is None."""
     if dtype is None:
         return leaves, x
-    return {name: leaf.astype(dtype) for name, leaf in leaves.items()}, jnp.asarray(x, dtype)
+    return to(dtype, leaves), jnp.asarray(x, dtype)
 
 
-def _refuse_strangers(x: jax.typing.ArrayLike, state: State) -> None:
+def _refuse_strangers(x: jax.typing.ArrayLike, state: Any) -> None:
     """Refuse the calls that Flax makes and means otherwise: `cell(carry, x)`, and `Sequential`'s."""
     if isinstance(x, tuple):
         raise TypeError(

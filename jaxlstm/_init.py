@@ -1,6 +1,5 @@
 """Parameters drawn as PyTorch draws them, and the shapes that every other way of making them follows."""
 
-import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -9,8 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxlstm._check import check_dtype, check_flag, check_sizes
+from jaxlstm._check_cell import check_cell
 from jaxlstm._names import suffix
-from jaxlstm._types import LSTMCellParams, LSTMParams
+from jaxlstm._types import AXES, Cell, CellParams, LSTMCellParams, LSTMParams
+from jaxlstm.cells import GRU, LSTM
 
 Initializer = Callable[..., Any]  # (key, shape, dtype) to an array, or to a box around one
 
@@ -30,18 +31,19 @@ class Shape(tuple):
         return shape
 
 
-def cell_shapes(input_size: int, hidden_size: int, *, bias: bool = True, proj_size: int = 0) -> dict[str, tuple]:
-    """The shape of each parameter that a cell of these sizes has, by its name in `LSTMCellParams`."""
-    rows = 4 * hidden_size
-    shapes: dict[str, tuple] = {
-        "weight_ih": Shape((rows, input_size)),
-        "weight_hh": Shape((rows, proj_size or hidden_size)),
+def cell_shapes(
+    input_size: int, hidden_size: int, *, bias: bool = True, proj_size: int = 0, num_gates: int = 4
+) -> dict[str, tuple]:
+    """The shape of each parameter that a cell of these sizes has, by its name in `CellParams`."""
+    sizes = {"G*H": num_gates * hidden_size, "I": input_size, "H": hidden_size, "P": proj_size or hidden_size}
+    absent = () if bias else ("bias_ih", "bias_hh")
+    if not proj_size:
+        absent = (*absent, "weight_hr")
+    return {
+        name: Shape((sizes[axis] for axis in axes), num_gates if "G*H" in axes else 1)
+        for name, axes in AXES.items()
+        if name not in absent
     }
-    if bias:
-        shapes |= {"bias_ih": Shape((rows,)), "bias_hh": Shape((rows,))}
-    if proj_size:
-        shapes |= {"weight_hr": Shape((proj_size, hidden_size), num_gates=1)}
-    return shapes
 
 
 def layer_input_sizes(
@@ -53,7 +55,7 @@ def layer_input_sizes(
         yield (1 + bidirectional) * (proj_size or hidden_size)
 
 
-def lstm_shapes(
+def stack_shapes(
     input_size: int,
     hidden_size: int,
     num_layers: int = 1,
@@ -61,6 +63,7 @@ def lstm_shapes(
     bias: bool = True,
     bidirectional: bool = False,
     proj_size: int = 0,
+    num_gates: int = 4,
 ) -> dict[str, tuple]:
     """The shape of each parameter that a stack of these sizes has, by PyTorch's name."""
     inputs = layer_input_sizes(input_size, hidden_size, num_layers, bidirectional=bidirectional, proj_size=proj_size)
@@ -68,7 +71,7 @@ def lstm_shapes(
         name + suffix(layer, direction): shape
         for layer, size in enumerate(inputs)
         for direction in range(1 + bidirectional)
-        for name, shape in cell_shapes(size, hidden_size, bias=bias, proj_size=proj_size).items()
+        for name, shape in cell_shapes(size, hidden_size, bias=bias, proj_size=proj_size, num_gates=num_gates).items()
     }
 
 
@@ -134,16 +137,70 @@ def init_lstm_cell(
     ((20, 2), (2, 5))
     """
     check_sizes(input_size=input_size, hidden_size=hidden_size, proj_size=proj_size)
-    check_dtype("dtype", dtype)
-    shapes = cell_shapes(input_size, hidden_size, bias=check_flag("bias", bias), proj_size=proj_size)
     starts = (weight_init, bias_init, weight_hh_init, bias_hh_init)
+    return _init_cell(key, LSTM, input_size, hidden_size, starts, bias=bias, proj_size=proj_size, dtype=dtype)
+
+
+def _init_cell(
+    key: jax.Array, cell: Cell, input_size: int, hidden_size: int, starts: tuple, *, bias: bool, proj_size: int, dtype
+) -> CellParams:
+    check_dtype("dtype", dtype)
+    bias = check_flag("bias", bias)
+    shapes = cell_shapes(input_size, hidden_size, bias=bias, proj_size=proj_size, num_gates=cell.num_gates)
     keys = jax.random.split(key, len(shapes))
-    return LSTMCellParams(
+    extra = None
+    if cell.init_extra is not None:
+        extra = cell.init_extra(jax.random.fold_in(key, len(shapes)), hidden_size, dtype)
+    return CellParams(
         **{
             name: initializer(name, hidden_size, *starts)(k, shape, dtype)
             for k, (name, shape) in zip(keys, shapes.items(), strict=True)
-        }
+        },
+        extra=extra,
     )
+
+
+def init_gru_cell(
+    key: jax.Array,
+    input_size: int,
+    hidden_size: int,
+    *,
+    bias: bool = True,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+    weight_init: Initializer | None = None,
+    bias_init: Initializer | None = None,
+    weight_hh_init: Initializer | None = None,
+    bias_hh_init: Initializer | None = None,
+) -> CellParams:
+    """Parameters of one GRU cell, each leaf drawn from U(-1/sqrt(H), 1/sqrt(H)) unless told otherwise.
+
+    Args:
+        key: a `jax.random` key.
+        input_size: I, at least 1.
+        hidden_size: H, at least 1.
+        bias: whether the cell has its two biases.
+        dtype: floating dtype of the leaves.
+        weight_init: as `init_lstm_cell`'s, and so the next three; gates are r, z, n.
+        bias_init: of both biases.
+        weight_hh_init: of weight_hh alone.
+        bias_hh_init: of bias_hh alone.
+
+    Returns:
+        `CellParams`, weights `[3H, I]` and `[3H, H]`.
+
+    Raises:
+        ValueError: a size out of range.
+        TypeError: a size that is not an integer, or a dtype that is not floating.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.GRUCell.html
+
+    >>> import jax, jaxlstm
+    >>> jaxlstm.init_gru_cell(jax.random.key(0), input_size=3, hidden_size=5).weight_ih.shape
+    (15, 3)
+    """
+    check_sizes(input_size=input_size, hidden_size=hidden_size)
+    starts = (weight_init, bias_init, weight_hh_init, bias_hh_init)
+    return _init_cell(key, GRU, input_size, hidden_size, starts, bias=bias, proj_size=0, dtype=dtype)
 
 
 def init_lstm(
@@ -191,13 +248,14 @@ def init_lstm(
     >>> params[1][0].weight_ih.shape  # layer 1 reads both directions of layer 0
     (20, 10)
     """
-    check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, proj_size=proj_size)
-    check_dtype("dtype", dtype)
-    bidirectional = check_flag("bidirectional", bidirectional)
-    draw = functools.partial(
-        init_lstm_cell,
-        hidden_size=hidden_size,
+    return init_fold(
+        key,
+        LSTM,
+        input_size,
+        hidden_size,
+        num_layers,
         bias=bias,
+        bidirectional=bidirectional,
         proj_size=proj_size,
         dtype=dtype,
         weight_init=weight_init,
@@ -205,9 +263,123 @@ def init_lstm(
         weight_hh_init=weight_hh_init,
         bias_hh_init=bias_hh_init,
     )
+
+
+def init_gru(
+    key: jax.Array,
+    input_size: int,
+    hidden_size: int,
+    num_layers: int = 1,
+    *,
+    bias: bool = True,
+    bidirectional: bool = False,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+    weight_init: Initializer | None = None,
+    bias_init: Initializer | None = None,
+    weight_hh_init: Initializer | None = None,
+    bias_hh_init: Initializer | None = None,
+) -> LSTMParams:
+    """Parameters of a stack of GRUs, each leaf drawn from U(-1/sqrt(H), 1/sqrt(H)) unless told otherwise.
+
+    Args:
+        key: a `jax.random` key.
+        input_size: I, at least 1.
+        hidden_size: H, at least 1.
+        num_layers: L, at least 1.
+        bias: whether the cells have their two biases.
+        bidirectional: whether each layer also runs in reverse (D = 2).
+        dtype: floating dtype of the leaves.
+        weight_init: as `init_lstm_cell`'s, and so the next three; gates are r, z, n.
+        bias_init: of both biases.
+        weight_hh_init: of weight_hh alone.
+        bias_hh_init: of bias_hh alone.
+
+    Returns:
+        `params[layer][direction]`, each a `CellParams`.
+
+    Raises:
+        ValueError: a size out of range.
+        TypeError: a size that is not an integer, or a dtype that is not floating.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html
+
+    >>> import jax, jaxlstm
+    >>> jaxlstm.init_gru(jax.random.key(0), 3, 5, num_layers=2, bidirectional=True)[1][0].weight_ih.shape
+    (15, 10)
+    """
+    return init_fold(
+        key,
+        GRU,
+        input_size,
+        hidden_size,
+        num_layers,
+        bias=bias,
+        bidirectional=bidirectional,
+        dtype=dtype,
+        weight_init=weight_init,
+        bias_init=bias_init,
+        weight_hh_init=weight_hh_init,
+        bias_hh_init=bias_hh_init,
+    )
+
+
+def init_fold(
+    key: jax.Array,
+    cell: Cell,
+    input_size: int,
+    hidden_size: int,
+    num_layers: int = 1,
+    *,
+    bias: bool = True,
+    bidirectional: bool = False,
+    proj_size: int = 0,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+    weight_init: Initializer | None = None,
+    bias_init: Initializer | None = None,
+    weight_hh_init: Initializer | None = None,
+    bias_hh_init: Initializer | None = None,
+) -> LSTMParams:
+    """Parameters of a stack of any cell, drawn as `init_lstm` draws an LSTM's, and `extra` by `cell.init_extra`.
+
+    Args:
+        key: a `jax.random` key.
+        cell: whose parameters they are.
+        input_size: I, at least 1.
+        hidden_size: H, at least 1.
+        num_layers: L, at least 1.
+        bias: whether the cells have their two biases.
+        bidirectional: whether each layer also runs in reverse (D = 2).
+        proj_size: P, less than H; 0 for no projection.
+        dtype: floating dtype of the leaves.
+        weight_init: as `init_lstm_cell`'s, and so the next three.
+        bias_init: of both biases.
+        weight_hh_init: of weight_hh alone.
+        bias_hh_init: of bias_hh alone.
+
+    Returns:
+        `params[layer][direction]`, each a `CellParams`, weights `[G*H, I]` and `[G*H, P]`.
+
+    Raises:
+        ValueError: a size out of range.
+        TypeError: what is no cell, a size that is not an integer, or a dtype that is not floating.
+
+    >>> import jax, jaxlstm
+    >>> params = jaxlstm.init_fold(jax.random.key(0), jaxlstm.cells.lstm(peephole=True), 3, 5)
+    >>> params[0][0].extra["peephole_i"].shape
+    (5,)
+    """
+    check_cell(cell)
+    check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, proj_size=proj_size)
+    bidirectional = check_flag("bidirectional", bidirectional)
+    starts = (weight_init, bias_init, weight_hh_init, bias_hh_init)
     inputs = layer_input_sizes(input_size, hidden_size, num_layers, bidirectional=bidirectional, proj_size=proj_size)
     keys = jax.random.split(key, (num_layers, 1 + bidirectional))
     return tuple(
-        tuple(draw(keys[layer, direction], size) for direction in range(1 + bidirectional))
+        tuple(
+            _init_cell(
+                keys[layer, direction], cell, size, hidden_size, starts, bias=bias, proj_size=proj_size, dtype=dtype
+            )
+            for direction in range(1 + bidirectional)
+        )
         for layer, size in enumerate(inputs)
     )

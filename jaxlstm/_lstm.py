@@ -1,26 +1,18 @@
-"""The public functions: check, choose, call."""
+"""The LSTM: `jaxlstm.fold` of `jaxlstm.cells.LSTM`, and the kernels that there are for it."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
-from jax.sharding import PartitionSpec as P
 
-from jaxlstm import _check, implementations
-from jaxlstm._call import Arrays, Settings, accumulator, checked, common_dtype, run, to
-from jaxlstm._cell import step
-from jaxlstm._mesh import on_auto_axes, spec_of
-from jaxlstm._types import LSTMCellParams, LSTMParams, LSTMState
+from jaxlstm import _check, _check_cell
+from jaxlstm._call import common_dtype
+from jaxlstm._fold import fold, one_step
+from jaxlstm._types import Cell, CellParams, LSTMCellParams, LSTMParams, LSTMState
+from jaxlstm.cells import LSTM
 
 State = LSTMState | tuple[jax.Array, jax.Array]
 StateT = TypeVar("StateT", bound=State)
-
-
-def _like_given(given: State | None, state: LSTMState) -> Any:
-    """The state in the container that one was given in, so that a loop can carry it."""
-    return state if given is None or isinstance(given, LSTMState) else tuple(state)
 
 
 def lstm_cell(params: LSTMCellParams, state: StateT, x: jax.typing.ArrayLike) -> tuple[StateT, jax.Array]:
@@ -52,36 +44,28 @@ def lstm_cell(params: LSTMCellParams, state: StateT, x: jax.typing.ArrayLike) ->
     >>> y.shape
     (2, 5)
     """
-    sizes = _check.check_cell_params(params)
-    x = _check.check_x(x, "B, I", "I", sizes.input_size)
-    leading = "B, " if x.ndim == 2 else ""
-    before = _check.check_state(state, leading, x.shape[:-1], sizes.hidden_size, sizes.output_size)
-    after = _like_given(state, _cell_step(params, before, x))
+    after = one_step(LSTM, params, state, x)
     return after, after[0]
 
 
-@jax.jit
-def _cell_step(params: LSTMCellParams, state: LSTMState, x: jax.Array) -> LSTMState:
-    def run(params, state, x):
-        dtype = common_dtype((params, x))
-        return to(dtype, step(to(dtype, params), to(accumulator(dtype), state), x))
-
-    rows: Any = P(*spec_of(x)[:-1])
-    return on_auto_axes(run, LSTMState(rows, rows), params, state, x)
-
-
 def zero_state(
-    params: LSTMParams | LSTMCellParams, batch_size: int | None = None, dtype: jax.typing.DTypeLike | None = None
-) -> LSTMState:
+    params: LSTMParams | LSTMCellParams,
+    batch_size: int | None = None,
+    dtype: jax.typing.DTypeLike | None = None,
+    *,
+    cell: Cell = LSTM,
+) -> Any:
     """The state to start from, zeros, of a stack or a cell of these parameters.
 
     Args:
         params: a stack's, or one cell's.
         batch_size: B; None for the state of unbatched x.
         dtype: of the state; None for the parameters'. A loop carries the common one of x and params.
+        cell: what the parameters are of.
 
     Returns:
-        h `[L*D, B, P]`, c `[L*D, B, H]`; of a cell h `[B, P]`, c `[B, H]`; without B for None.
+        `LSTMState`, h `[L*D, B, P]`, c `[L*D, B, H]`; of one cell h `[B, P]`, c `[B, H]`; without B for None. Of
+        another cell its own type of state.
 
     Raises:
         ValueError: a batch size below 0, or parameters that don't fit together.
@@ -93,17 +77,17 @@ def zero_state(
     >>> h_0.shape
     (2, 4, 5)
     """
-    if isinstance(params, LSTMCellParams):
-        sizes, lead = _check.check_cell_params(params), ()
+    if isinstance(params, CellParams):
+        sizes, lead = _check_cell.check_cell_params(params, cell=cell), ()
     else:
-        sizes = _check.check_params(params)
+        sizes = _check_cell.check_params(params, cell)
         lead = (sizes.num_layers * sizes.num_directions,)
     if batch_size is not None:
         lead = (*lead, _check.check_int("batch_size", batch_size, 0))
     if dtype is None:
         dtype = common_dtype(params)
     _check.check_dtype("dtype", dtype)
-    return LSTMState(jnp.zeros((*lead, sizes.output_size), dtype), jnp.zeros((*lead, sizes.hidden_size), dtype))
+    return _check_cell.default_state(cell, lead, sizes, dtype)
 
 
 def lstm(
@@ -166,7 +150,8 @@ def lstm(
     >>> output.shape, h_n.shape
     ((7, 2, 10), (4, 2, 5))
     """
-    arrays, settings = checked(
+    return fold(
+        LSTM,
         params,
         x,
         state,
@@ -176,15 +161,7 @@ def lstm(
         batch_first=batch_first,
         dropout=dropout,
         dropout_key=dropout_key,
+        implementation=implementation,
         checkpoint_every=checkpoint_every,
         unroll=unroll,
     )
-    implementations.by_name(implementation)
-    y, final = _run(arrays, settings, implementation)
-    return y, _like_given(state, final)
-
-
-# Compiled here, so that a call outside any jit, as in a notebook, does not trace and compile its loop anew.
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _run(arrays: Arrays, settings: Settings, implementation: str | None) -> tuple[jax.Array, LSTMState]:
-    return run(implementations.by_name(implementation), arrays, settings)

@@ -122,7 +122,9 @@ def from_named_parameters(leaves: Mapping[str, Any]) -> Any:
 
 
 def _unboxed(name: str, leaf: Any) -> Any:
-    """The one leaf of an `nn.Partitioned`, an `nnx.Param`, or of itself."""
+    """The one leaf of an `nn.Partitioned`, an `nnx.Param`, or of itself; a rule's own parameters are a tree."""
+    if name.startswith("extra"):
+        return leaf.get_value() if hasattr(leaf, "get_value") else leaf
     inside = jax.tree.leaves(leaf)
     if len(inside) != 1:
         raise TypeError(f"{name}: expected an array, got {type(leaf).__name__}. Leave out what is absent.")

@@ -1,15 +1,17 @@
-"""Layers x directions around any one-layer function; it knows no implementation.
+"""Layers x directions around any one-layer function; it knows no implementation, and of a cell only its name.
 
-Everything here is time-major and batched: x `[T, B, I]`, state h `[L*D, B, P]`, c `[L*D, B, H]`.
+Everything here is time-major and batched: x `[T, B, I]`, state h `[L*D, B, P]`, other fields `[L*D, B, ...]`.
 """
 
-from typing import Protocol
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from jaxlstm._names import suffix
-from jaxlstm._types import LSTMCellParams, LSTMParams, LSTMState
+from jaxlstm._types import Cell, CellParams, LSTMParams
 
 
 class Layer(Protocol):
@@ -17,21 +19,24 @@ class Layer(Protocol):
 
     def __call__(
         self,
-        params: LSTMCellParams,
+        cell: Cell,
+        params: CellParams,
         x: jax.Array,
-        state: LSTMState,
-        reset_state: LSTMState | None,
+        state: Any,
+        reset_state: Any,
         *,
         lengths: jax.Array | None,
         begins: jax.Array | None,
         reverse: bool,
-    ) -> tuple[jax.Array, LSTMState]:
+    ) -> tuple[jax.Array, Any]:
         """Run the cell over time.
 
         Args:
+            cell: its rule and what goes with it.
             params: of one cell.
             x: `[T, B, I]`, zero at padding.
-            state: h `[B, P]`, c `[B, H]`, in the dtype to accumulate in; where the run sets out from.
+            state: of type `cell.state`, h `[B, P]`, others `[B, ...]`, floats in the dtype to accumulate in; where the
+                run sets out from.
             reset_state: the same of what a row begins anew from, zero if None.
             lengths: `int[B]`, or None if every step counts. Past a row's length its state stands still and its
                 output is 0.
@@ -77,10 +82,22 @@ def h_before(
     return jnp.where(begins[:, :, None], 0 if reset_h is None else reset_h.astype(y.dtype), h)
 
 
-def where_state(mask: jax.Array, there: LSTMState | None, elsewhere: LSTMState) -> LSTMState:
-    """`there`, zero if None, under the mask, and `elsewhere` outside it; the mask's shape serves h and c alike."""
-    chosen = (0, 0) if there is None else there
-    return LSTMState(*(jnp.where(mask, a, b) for a, b in zip(chosen, elsewhere, strict=True)))
+def where_rows(mask: jax.Array, there: Any, elsewhere: Any, *, axis: int = 0) -> Any:
+    """State `there`, zero if None, in the rows of the mask `bool[B]`, and `elsewhere` in others; B is that axis.
+
+    What has no zero, a key, is `elsewhere` then.
+    """
+
+    def choose(there, elsewhere):
+        if jnp.issubdtype(elsewhere.dtype, jax.dtypes.extended) and there is None:
+            return elsewhere
+        others = [k for k in range(elsewhere.ndim) if k != axis % elsewhere.ndim]
+        zero = jnp.zeros((), elsewhere.dtype)
+        return jnp.where(jnp.expand_dims(mask, others), zero if there is None else there, elsewhere)
+
+    if there is None:
+        return jax.tree.map(functools.partial(choose, None), elsewhere)
+    return jax.tree.map(choose, there, elsewhere)
 
 
 def dropout_mask(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
@@ -100,17 +117,18 @@ def _travel(resets: jax.Array, reverse: bool) -> tuple[jax.Array, jax.Array | No
 
 def stack(
     layer: Layer,
+    cell: Cell,
     params: LSTMParams,
     x: jax.Array,
-    state: LSTMState,
-    reset_state: LSTMState | None = None,
+    state: Any,
+    reset_state: Any = None,
     *,
     lengths: jax.Array | None = None,
     resets: jax.Array | None = None,
     dropout: float = 0.0,
     dropout_key: jax.Array | None = None,
-) -> tuple[jax.Array, LSTMState]:
-    """Fold x `[T, B, I]` through all layers and directions; see `jaxlstm.lstm`. Returns `[T, B, D*P]` and the state."""
+) -> tuple[jax.Array, Any]:
+    """Fold x `[T, B, I]` through all layers and directions; see `jaxlstm.fold`. Returns `[T, B, D*P]` and the state."""
     empty = None
     if lengths is not None:
         valid = valid_steps(lengths, x.shape[0])
@@ -125,38 +143,36 @@ def stack(
             dropout_key, layer_key = jax.random.split(dropout_key)
             x = dropout_mask(x, dropout, layer_key)
         outputs = []
-        for reverse, cell in enumerate(directions):
+        for reverse, cell_params in enumerate(directions):
             k = len(final_states)
-            start, anew = (None if s is None else LSTMState(s.h[k], s.c[k]) for s in (state, reset_state))
-            assert start is not None
-            with jax.named_scope("lstm" + suffix(number, reverse)):
-                y, final = _direction(layer, cell, x, start, anew, lengths, resets, empty, reverse=bool(reverse))
+            start, anew = jax.tree.map(lambda a: a[k], (state, reset_state))  # noqa: B023
+            with jax.named_scope(cell.name + suffix(number, reverse)):
+                run = functools.partial(layer, cell, cell_params)
+                y, final = _direction(run, x, start, anew, lengths, resets, empty, reverse=bool(reverse))
             outputs.append(y)
             final_states.append(final)
         x = jnp.concatenate(outputs, axis=-1)
-    h, c = zip(*final_states, strict=True)
-    return x, LSTMState(jnp.stack(h), jnp.stack(c))
+    return x, jax.tree.map(lambda *states: jnp.stack(states), *final_states)
 
 
 def _direction(
-    layer: Layer,
-    params: LSTMCellParams,
+    run: Callable,
     x: jax.Array,
-    state: LSTMState,
-    reset_state: LSTMState | None,
+    state: Any,
+    reset_state: Any,
     lengths: jax.Array | None,
     resets: jax.Array | None,
     empty: jax.Array | None,
     *,
     reverse: bool,
-) -> tuple[jax.Array, LSTMState]:
+) -> tuple[jax.Array, Any]:
     """One direction of one layer, which knows of resets only where to begin anew; `empty` `bool[B]` has no step."""
     begins, cleared = (None, None) if resets is None else _travel(resets, reverse)
     # A row without a step hands its state on past the layer: inside, even a NaN of it would meet the others' weights.
-    start = state if empty is None else where_state(empty[:, None], None, state)
-    y, final = layer(params, x, start, reset_state, lengths=lengths, begins=begins, reverse=reverse)
+    start = state if empty is None else where_rows(empty, None, state)
+    y, final = run(x, start, reset_state, lengths=lengths, begins=begins, reverse=reverse)
     if empty is not None:
-        final = where_state(empty[:, None], state, final)
+        final = where_rows(empty, state, final)
     if cleared is not None:
-        final = where_state(cleared[:, None], reset_state, final)
+        final = where_rows(cleared, reset_state, final)
     return y, final

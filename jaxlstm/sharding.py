@@ -56,18 +56,11 @@ import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxlstm._types import LSTMState
+from jaxlstm._types import AXES, LSTMState
 
 Axis: TypeAlias = str | tuple[str, ...]
 
-_AXES = {
-    "weight_ih": ("4H", "I"),
-    "weight_hh": ("4H", "P"),
-    "bias_ih": ("4H",),
-    "bias_hh": ("4H",),
-    "weight_hr": ("P", "H"),
-}
-_NAME = re.compile(rf"({'|'.join(_AXES)})(_l\d+(_reverse)?)?")
+_NAME = re.compile(rf"({'|'.join(AXES)})(_l\d+(_reverse)?)?")
 
 
 def param_specs(params: Any, model: str | None = None) -> Any:
@@ -89,8 +82,9 @@ def param_specs(params: Any, model: str | None = None) -> Any:
     >>> import jax, jaxlstm
     >>> from jaxlstm import sharding
     >>> params = jaxlstm.init_lstm_cell(jax.random.key(0), input_size=3, hidden_size=8, bias=False, proj_size=2)
-    >>> sharding.param_specs(params, model="model")
-    LSTMCellParams(weight_ih=P('model',), weight_hh=P('model',), bias_ih=None, bias_hh=None, weight_hr=P(None, 'model'))
+    >>> specs = sharding.param_specs(params, model="model")
+    >>> specs.weight_ih, specs.weight_hr
+    (P('model',), P(None, 'model'))
     """
 
     def spec(path, leaf) -> P:
@@ -177,8 +171,8 @@ def _units(path, leaf) -> _Units | None:
     field = next((match[1] for match in map(_NAME.fullmatch, names) if match), None)
     if field is None:
         return None
-    own_axes = _AXES[field]
-    axis, gates = (own_axes.index("4H"), 4) if "4H" in own_axes else (own_axes.index("H"), 1)
+    own_axes = AXES[field]
+    axis, gates = (own_axes.index("G*H"), 4) if "G*H" in own_axes else (own_axes.index("H"), 1)
     units = _Units(leaf.ndim - len(own_axes) + axis, gates)
     # An optimizer may keep other shapes under a parameter's name, as Adafactor does.
     return units if leaf.ndim >= len(own_axes) and leaf.shape[units.axis] % gates == 0 else None

@@ -6,23 +6,25 @@ import jax
 import jax.numpy as jnp
 
 import jaxlstm
-from jaxlstm import _cell, _stack
+from jaxlstm import _stack
+from jaxlstm._rule import step
 
 T, B, I, H, P = 5, 3, 3, 4, 2  # noqa: E741
 
 
-def plain_layer(params, x, state, reset_state, *, lengths, begins, reverse):
+def plain_layer(cell, params, x, state, reset_state, *, lengths, begins, reverse):
     """The cell under `lax.scan` with nothing else: what the derivative rule must equal."""
     valid = jnp.ones(x.shape[:2], bool) if lengths is None else _stack.valid_steps(lengths, x.shape[0])
     begins = jnp.zeros(x.shape[:2], bool) if begins is None else begins
-    anew = (0, 0) if reset_state is None else reset_state
+    anew = jax.tree.map(jnp.zeros_like, state) if reset_state is None else reset_state
+
+    def choose(mask, there, elsewhere):
+        return jax.tree.map(lambda a, b: jnp.where(mask, a, b), there, elsewhere)
 
     def body(state, inputs):
         x, begin, valid = (a[:, None] if a.ndim == 1 else a for a in inputs)
-        start = jaxlstm.LSTMState(*(jnp.where(begin, a, s) for a, s in zip(anew, state, strict=True)))
-        after = _cell.step(params, start, x)
-        after = jaxlstm.LSTMState(*(jnp.where(valid, new, old) for new, old in zip(after, state, strict=True)))
-        return after, jnp.where(valid, after.h, 0)
+        after, y = step(cell, params, choose(begin, anew, state), x)
+        return choose(valid, after, state), jnp.where(valid, y, 0)
 
     final, y = jax.lax.scan(body, state, (x, begins, valid), reverse=reverse)
     return y, final

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxlstm import LSTMCellParams
-from jaxlstm._check import check_cell_params, check_params
+from jaxlstm._check_cell import check_cell_params, check_params
 from jaxlstm.cli._isolated import isolated
 from jaxlstm.interop import _files
 

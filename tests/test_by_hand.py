@@ -26,7 +26,7 @@ def by_hand(params, x, state, reset_state, lengths, resets):
         outputs = []
         for direction, cell in enumerate(directions):
             k = layer * len(directions) + direction
-            w_ih, w_hh, b_ih, b_hh, w_hr = (None if leaf is None else np.asarray(leaf) for leaf in cell)
+            w_ih, w_hh, b_ih, b_hh, w_hr = (None if leaf is None else np.asarray(leaf) for leaf in cell[:5])
             output = np.zeros((T, B, h_n.shape[2]))
             for row in range(B):
                 h, c = h_n[k, row], c_n[k, row]

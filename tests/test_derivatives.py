@@ -11,6 +11,7 @@ from jax.test_util import check_grads
 
 import jaxlstm
 from jaxlstm import _stack
+from jaxlstm.cells import LSTM
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +41,7 @@ OPTIONS = [
 def test_rule_equals_differentiated_scan(options, checkpoint_every):
     args, direction, kwargs = problem(**options)
     ours = functools.partial(jaxlstm.lstm, checkpoint_every=checkpoint_every, **kwargs)
-    plain = functools.partial(_stack.stack, plain_layer, **kwargs)
+    plain = functools.partial(_stack.stack, plain_layer, LSTM, **kwargs)
     got, wanted = (everything(lambda *args, f=f: f(*args), args, direction) for f in (ours, plain))
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-10), got, wanted)
 
@@ -58,7 +59,7 @@ def test_hessian_is_symmetric_and_that_of_the_plain_scan():
         return lambda x: loss_of(run)(params, x, state)
 
     got = jax.jit(jax.hessian(loss(jaxlstm.lstm)))(x).reshape(x.size, x.size)
-    wanted = jax.jit(jax.hessian(loss(functools.partial(_stack.stack, plain_layer))))(x).reshape(x.size, x.size)
+    wanted = jax.jit(jax.hessian(loss(functools.partial(_stack.stack, plain_layer, LSTM))))(x).reshape(x.size, x.size)
     np.testing.assert_allclose(got, got.T, atol=1e-10)
     np.testing.assert_allclose(got, wanted, atol=1e-10)
 
@@ -105,7 +106,7 @@ def test_weight_gradients_are_deferred():
         shapes = ("160x24", "24x160", "160x40", "40x160", "160x64", "64x160")
         return [line for line in text.splitlines() if "stablehlo.add" in line and any(s in line for s in shapes)]
 
-    assert additions(functools.partial(_stack.stack, plain_layer))
+    assert additions(functools.partial(_stack.stack, plain_layer, LSTM))
     assert not additions(jaxlstm.lstm)
 
 

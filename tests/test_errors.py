@@ -24,7 +24,7 @@ def cell(**changes):
 
 LSTM_CALLS = {
     # params
-    "a bare cell": ((CELL, X), {}, TypeError, r"params: expected LSTMParams.*got LSTMCellParams.*\(\(cell,\),\)"),
+    "a bare cell": ((CELL, X), {}, TypeError, r"params: expected LSTMParams.*got CellParams.*\(\(cell,\),\)"),
     "a flat tuple": (((CELL,), X), {}, TypeError, r"params\[0\]: expected a tuple over 1 or 2 directions"),
     "no layers": (((), X), {}, TypeError, r"params: expected LSTMParams"),
     "three directions": ((((CELL,) * 3,), X), {}, TypeError, r"params\[0\]: expected a tuple over 1 or 2 directions"),

@@ -15,6 +15,7 @@ from table import interpreted, recording, table_of
 
 import jaxlstm
 from jaxlstm import _stack, implementations
+from jaxlstm.cells import LSTM
 from jaxlstm.implementations import KERNELS
 
 NAMES = [entry.name for entry in KERNELS]
@@ -49,7 +50,7 @@ def test_value_and_gradient_are_those_of_the_plain_scan_in_float64(lstm, options
 
     with jax.enable_x64(True):
         args, _, kwargs = problem(**options)
-        wanted = value_and_gradient(functools.partial(_stack.stack, plain_layer, **kwargs), args)
+        wanted = value_and_gradient(functools.partial(_stack.stack, plain_layer, LSTM, **kwargs), args)
     assert_close(value_and_gradient(functools.partial(lstm, **kwargs), in_float32(args)), wanted)
 
 
@@ -57,7 +58,7 @@ def test_all_other_derivatives(lstm):
     options = {"num_layers": 1, "ragged": True, "resets": True}
     with jax.enable_x64(True):
         args, direction, kwargs = problem(**options)
-        wanted = everything(functools.partial(_stack.stack, plain_layer, **kwargs), args, direction)
+        wanted = everything(functools.partial(_stack.stack, plain_layer, LSTM, **kwargs), args, direction)
     assert_close(everything(functools.partial(lstm, **kwargs), *in_float32((args, direction))), wanted)
 
 

@@ -64,7 +64,7 @@ def test_version_is_the_packages():
 
 
 def test_dir_is_the_public_names_and_submodules():
-    submodules = {"initializers", "interop", "linen", "nnx", "sharding"}
+    submodules = {"cells", "initializers", "interop", "linen", "nnx", "sharding"}
     assert set(dir(jaxlstm)) == {*jaxlstm.__all__, *submodules, "__version__"}
     assert set(dir(jaxlstm.interop)) == set(jaxlstm.interop.__all__)
     for module in (jaxlstm, jaxlstm.interop):

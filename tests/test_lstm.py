@@ -221,9 +221,9 @@ def test_second_call_does_not_retrace(params):
     x = jax.random.normal(jax.random.key(1), (T + 4, B, I))  # a shape of this test's own
     jaxlstm.lstm(params, x, lengths=jnp.array([1, 2, 3]))
     with jax.log_compiles(False), jax.check_tracer_leaks(False):
-        traces = jaxlstm._lstm._run._cache_size()
+        traces = jaxlstm._fold._run._cache_size()
         jaxlstm.lstm(params, x + 1, lengths=jnp.array([3, 2, 1]))
-    assert jaxlstm._lstm._run._cache_size() == traces
+    assert jaxlstm._fold._run._cache_size() == traces
 
 
 def test_compiled_size_does_not_depend_on_time(params):

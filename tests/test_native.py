@@ -18,6 +18,7 @@ from jax import export
 
 import jaxlstm
 from jaxlstm import _stack
+from jaxlstm.cells import LSTM
 from jaxlstm.implementations import native
 
 ROOT = Path(__file__).parents[1]
@@ -68,7 +69,7 @@ def solved(**options):
     """A problem, and its solution by the plain scan in float64."""
     with jax.enable_x64(True):
         args, _, kwargs = problem(num_layers=1, **options)
-        return args, kwargs, value_and_gradient(functools.partial(_stack.stack, plain_layer, **kwargs), args)
+        return args, kwargs, value_and_gradient(functools.partial(_stack.stack, plain_layer, LSTM, **kwargs), args)
 
 
 @pytest.mark.usefixtures("instruction_set")

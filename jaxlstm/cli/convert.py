@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from jaxlstm._check import check_cell_params, check_params
+from jaxlstm._check_cell import check_cell_params, check_params
 from jaxlstm._types import LSTMCellParams, LSTMParams
 from jaxlstm.cli._isolated import isolated
 from jaxlstm.interop import _files

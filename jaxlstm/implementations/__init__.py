@@ -10,7 +10,8 @@ from typing import Any
 import jax
 
 from jaxlstm._stack import Layer
-from jaxlstm._types import LSTMCellParams, LSTMState
+from jaxlstm._types import Cell, CellParams, LSTMState
+from jaxlstm.cells import LSTM
 from jaxlstm.implementations import cudnn, native, pallas, xla
 from jaxlstm.implementations._kernel import Entry, Masks, Operands, Run, layer, refused
 
@@ -32,14 +33,18 @@ def _first_gradient_only(*_: Any, **__: Any):
     raise refused("cudnn", "it has no forward mode and no second derivative")
 
 
-REFERENCES: dict[str, Layer] = {"cudnn": _first_gradient_only}
+_XLA = functools.partial(xla.layer, LSTM)
+
+REFERENCES = {"cudnn": _first_gradient_only}
 """Where forward mode and higher derivatives of a kernel come from that was asked for by name, if not from `xla`."""
 
 
 def why_not(
-    entry: Entry, operands: Operands, reset_state: LSTMState | None, masks: Masks, **options: Any
+    entry: Entry, cell: Cell, operands: Operands, reset_state: LSTMState | None, masks: Masks, **options: Any
 ) -> str | None:
     """The reason why a kernel can't run such a layer, on whatever platform; None if it can."""
+    if cell != LSTM:
+        return f"it computes the LSTM, not the cell {cell.name}"
     if options["checkpoint_every"] is not None:
         return "it keeps every step for the backward pass (checkpoint_every must be None)"
     if options["unroll"] is not None:
@@ -58,42 +63,45 @@ def why_not_unasked(entry: Entry, operands: Operands) -> str | None:
 
 def _named(
     entry: Entry,
-    params: LSTMCellParams,
+    cell: Cell,
+    params: CellParams,
     x: jax.Array,
-    state: LSTMState,
-    reset_state: LSTMState | None,
+    state: Any,
+    reset_state: Any,
     *,
     lengths: jax.Array | None,
     begins: jax.Array | None,
     **options: Any,
-) -> tuple[jax.Array, LSTMState]:
+) -> tuple[jax.Array, Any]:
     """One kernel, or the reason why not."""
     operands, masks = Operands(params, x, state), Masks(lengths, begins)
-    reason = why_not(entry, operands, reset_state, masks, **options)
+    reason = why_not(entry, cell, operands, reset_state, masks, **options)
     if reason is not None:
         raise refused(entry.name, reason)
-    return layer(Run((entry,), None, REFERENCES.get(entry.name, xla.layer), options["reverse"]), operands, masks)
+    return layer(Run((entry,), None, REFERENCES.get(entry.name, _XLA), options["reverse"]), operands, masks)
 
 
 def _best(
-    params: LSTMCellParams,
+    cell: Cell,
+    params: CellParams,
     x: jax.Array,
-    state: LSTMState,
-    reset_state: LSTMState | None,
+    state: Any,
+    reset_state: Any,
     *,
     lengths: jax.Array | None,
     begins: jax.Array | None,
     **options: Any,
-) -> tuple[jax.Array, LSTMState]:
+) -> tuple[jax.Array, Any]:
     """On each platform that the program may be made for: its first kernel that serves, else `xla`."""
     operands, masks = Operands(params, x, state), Masks(lengths, begins)
     first: dict[str, Entry] = {}
     for entry in KERNELS:
-        if why_not_unasked(entry, operands) is None and why_not(entry, operands, reset_state, masks, **options) is None:
+        unable = why_not(entry, cell, operands, reset_state, masks, **options)
+        if unable is None and why_not_unasked(entry, operands) is None:
             first.setdefault(entry.platform, entry)
     if not first:
-        return xla.layer(params, x, state, reset_state, lengths=lengths, begins=begins, **options)
-    return layer(Run(tuple(first.values()), xla.layer, xla.layer, options["reverse"]), operands, masks)
+        return xla.layer(cell, params, x, state, reset_state, lengths=lengths, begins=begins, **options)
+    return layer(Run(tuple(first.values()), _XLA, _XLA, options["reverse"]), operands, masks)
 
 
 def by_name(implementation: str | None) -> Layer:

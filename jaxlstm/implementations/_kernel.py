@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxlstm._stack import Layer
 from jaxlstm._types import LSTMCellParams, LSTMState
 from jaxlstm.implementations._linear import Linear, linear
 from jaxlstm.implementations._platform import UNUSED, WHOLE, Way, by_platform, shapes_of
@@ -102,10 +101,10 @@ class Run(NamedTuple):
 
     entries: tuple[Entry, ...]
     """The kernels to choose from, at most one for a platform."""
-    otherwise: Layer | None
-    """What runs where none of them can; None refuses, for the kernel was named."""
-    reference: Layer
-    """Gives the derivatives that a kernel has not."""
+    otherwise: Callable | None
+    """A layer of `cells.LSTM`, which runs where none of them can; None refuses, for the kernel was named."""
+    reference: Callable
+    """A layer of `cells.LSTM` likewise. Gives the derivatives that a kernel has not."""
     reverse: bool
 
 
@@ -179,18 +178,18 @@ def _otherwise(run: Run, reason: str, operands: Operands, masks: Masks):
     return _by(run.otherwise, run, masks, operands)
 
 
-def _pullback(layer: Layer, run: Run, operands: Operands, masks: Masks):
+def _pullback(layer: Callable, run: Run, operands: Operands, masks: Masks):
     """A layer's result and the function from its cotangent to that of the operands."""
     return jax.vjp(functools.partial(_by, layer, run, masks), operands)
 
 
-def _forward_and_residuals(layer: Layer, run: Run, operands: Operands, masks: Masks):
+def _forward_and_residuals(layer: Callable, run: Run, operands: Operands, masks: Masks):
     """A layer's result and the arrays in its pullback."""
     out, pullback = _pullback(layer, run, operands, masks)
     return out, jax.tree.leaves(pullback)
 
 
-def _by(layer: Layer, run: Run, masks: Masks, operands: Operands):
+def _by(layer: Callable, run: Run, masks: Masks, operands: Operands):
     return layer(*operands, None, **masks._asdict(), reverse=run.reverse)
 
 

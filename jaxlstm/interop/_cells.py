@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxlstm._check import FLOATS, check_params
+from jaxlstm._check import FLOATS
+from jaxlstm._check_cell import check_params
 from jaxlstm._types import LSTMCellParams, LSTMParams
 
 

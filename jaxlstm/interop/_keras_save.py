@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from jaxlstm._check import check_params
+from jaxlstm._check_cell import check_params
 from jaxlstm._types import LSTMParams
 from jaxlstm._write import replacing
 from jaxlstm.interop._cells import need, single_precision

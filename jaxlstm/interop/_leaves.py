@@ -10,7 +10,7 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from jaxlstm._check import FLOATS
-from jaxlstm._init import cell_shapes, lstm_shapes
+from jaxlstm._init import cell_shapes, stack_shapes
 from jaxlstm._names import suffix, unflatten
 from jaxlstm._types import LSTMCellParams, LSTMParams
 from jaxlstm.interop._reparametrized import refuse_reparametrized
@@ -99,7 +99,7 @@ def _shapes(layout: Layout, leaves: Mapping[str, np.ndarray]) -> dict[str, tuple
     bias = "bias_ih" + first in leaves
     if not layout.num_layers:
         return cell_shapes(input_size, hidden_size, bias=bias, proj_size=proj_size)
-    return lstm_shapes(
+    return stack_shapes(
         input_size,
         hidden_size,
         layout.num_layers,

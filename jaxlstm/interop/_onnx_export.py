@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from jaxlstm._check import Sizes, check_params
+from jaxlstm._check_cell import Sizes, check_params
 from jaxlstm._types import LSTMCellParams, LSTMParams
 from jaxlstm._write import replacing
 from jaxlstm.interop._cells import need, reorder, single_precision, unprojected

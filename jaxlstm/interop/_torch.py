@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlstm._check import check_cell_params, check_params
+from jaxlstm._check_cell import check_cell_params, check_params
 from jaxlstm._names import flatten
 from jaxlstm._types import LSTMCellParams, LSTMParams
 from jaxlstm.interop._cells import as_numpy, in_jax

@@ -1,9 +1,4 @@
-"""Flax Linen modules: they hold parameters under PyTorch's names and call `jaxlstm.lstm`.
-
-States are `(h, c)`, as PyTorch's, where Flax's own cells carry `(c, h)`.
-
->>> from jaxlstm.linen import LSTM, LSTMCell
-"""
+"""Linen's LSTM and LSTMCell."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,16 +6,14 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
-from jaxlstm import _flax
-from jaxlstm._init import cell_shapes, initializer
+from jaxlstm import _flax, cells
+from jaxlstm._lstm import lstm, lstm_cell
 from jaxlstm._types import LSTMState
+from jaxlstm.linen._base import OneCell, Stack
 
-__all__ = ["LSTM", "LSTMCell"]
 
-
-class LSTM(_flax.NotFlaxsCell, nn.Module):
+class LSTM(Stack):
     """`torch.nn.LSTM` as a Linen module: `apply(variables, x, state=None, ...) -> (output, LSTMState)`.
 
     Its parameters are flat leaves under PyTorch's names (`weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`,
@@ -75,6 +68,8 @@ class LSTM(_flax.NotFlaxsCell, nn.Module):
     ((4, 7, 10), (4, 4, 5))
     """
 
+    cell = cells.LSTM
+
     input_size: int
     hidden_size: int
     num_layers: int = 1
@@ -93,13 +88,6 @@ class LSTM(_flax.NotFlaxsCell, nn.Module):
     checkpoint_every: int | None = None
     unroll: int | None = None
     deterministic: bool | None = None
-
-    def __post_init__(self) -> None:
-        _flax.check_lstm(self)
-        # init, apply and bind build the module again, as a clone that is told its parent; the user leaves it out.
-        if self.parent is self.__dataclass_fields__["parent"].default:
-            _flax.warn_of_idle_dropout(self, stacklevel=5)
-        super().__post_init__()
 
     @nn.compact
     def __call__(
@@ -131,33 +119,11 @@ class LSTM(_flax.NotFlaxsCell, nn.Module):
             ValueError: `deterministic` given here and as an attribute; a state that `nn.Sequential` unpacked from the
                 layer before.
         """
-        leaves = _declare(self, _flax.shapes(self))
-        dropout_key = self.make_rng("dropout") if _drops(self, deterministic) else None
-        return _flax.run(
-            self, leaves, x, state, lengths=lengths, resets=resets, reset_state=reset_state, dropout_key=dropout_key
-        )
-
-    @nn.nowrap
-    def zero_state(self, batch_size: int | None = None) -> LSTMState:
-        """The zeros that a sequence starts from, in the dtype of the results if x is no wider than the parameters.
-
-        Args:
-            batch_size: B, or None for an unbatched x.
-
-        Returns:
-            `LSTMState`, h `[L*D, B, P]`, c `[L*D, B, H]` (without B for None).
-
-        Raises:
-            ValueError, TypeError: a size that is none.
-
-        >>> import jaxlstm
-        >>> jaxlstm.LSTM(3, 5, num_layers=2, proj_size=2).zero_state(batch_size=4).h.shape
-        (2, 4, 2)
-        """
-        return _flax.zero_state(self, batch_size)
+        options: dict[str, Any] = {"lengths": lengths, "resets": resets, "reset_state": reset_state}
+        return self.run(lstm, x, state, deterministic, **options)
 
 
-class LSTMCell(_flax.NotFlaxsCell, nn.Module):
+class LSTMCell(OneCell):
     """`torch.nn.LSTMCell` as a Linen module: `apply(variables, x, state=None) -> LSTMState`, unpacking as `h, c`.
 
     Its parameters are flat leaves under PyTorch's names: `weight_ih`, `weight_hh`, `bias_ih`, `bias_hh`.
@@ -192,6 +158,8 @@ class LSTMCell(_flax.NotFlaxsCell, nn.Module):
     ((3, 30), (3, 20))
     """
 
+    cell = cells.LSTM
+
     input_size: int
     hidden_size: int
     bias: bool = True
@@ -201,10 +169,6 @@ class LSTMCell(_flax.NotFlaxsCell, nn.Module):
     bias_init: Any = None
     weight_hh_init: Any = None
     bias_hh_init: Any = None
-
-    def __post_init__(self) -> None:
-        _flax.check_cell(self)
-        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: jax.typing.ArrayLike, state: _flax.State = None) -> LSTMState:
@@ -220,48 +184,4 @@ class LSTMCell(_flax.NotFlaxsCell, nn.Module):
         Raises:
             ValueError, TypeError: as `jaxlstm.lstm_cell` does.
         """
-        leaves = _declare(self, cell_shapes(self.input_size, self.hidden_size, bias=self.bias))
-        return _flax.run_cell(self, leaves, x, state)
-
-    @nn.nowrap
-    def zero_state(self, batch_size: int | None = None) -> LSTMState:
-        """The zeros that a sequence starts from, in the dtype of the results if x is no wider than the parameters.
-
-        Args:
-            batch_size: B, or None for an unbatched x.
-
-        Returns:
-            `LSTMState`, h and c `[B, H]` (`[H]` for None).
-
-        Raises:
-            ValueError, TypeError: a size that is none.
-
-        >>> import jaxlstm
-        >>> jaxlstm.LSTMCell(3, 5).zero_state(batch_size=4).c.shape
-        (4, 5)
-        """
-        return _flax.zero_cell_state(self, batch_size)
-
-
-def _declare(module: LSTM | LSTMCell, shapes: dict[str, tuple]) -> dict[str, jax.Array]:
-    """The module's parameters by name, drawn if it is being initialized."""
-    starts = (module.weight_init, module.bias_init, module.weight_hh_init, module.bias_hh_init)
-    return {
-        name: module.param(name, initializer(name, module.hidden_size, *starts), shape, module.param_dtype)
-        for name, shape in shapes.items()
-    }
-
-
-def _drops(module: LSTM, deterministic: bool | None) -> bool:
-    """Whether a call drops: the constructor or the call says so, by default neither."""
-    if module.deterministic is None and deterministic is None:
-        return False
-    deterministic = nn.merge_param("deterministic", module.deterministic, deterministic)
-    if not _flax.drops(module):
-        return False
-    if isinstance(deterministic, Tracer):
-        raise TypeError(
-            "deterministic: expected True or False, got a traced value. nn.remat and nn.jit trace what a call is "
-            "given: tell the constructor, LSTM(..., deterministic=...)."
-        )
-    return not deterministic
+        return self.run(lstm_cell, x, state)

@@ -1,9 +1,4 @@
-"""Flax NNX modules: they hold parameters under PyTorch's names and call `jaxlstm.lstm`.
-
-States are `(h, c)`, as PyTorch's, where Flax's own cells carry `(c, h)`.
-
->>> from jaxlstm.nnx import LSTM, LSTMCell
-"""
+"""NNX's LSTM and LSTMCell."""
 
 from collections.abc import Sequence
 
@@ -11,14 +6,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxlstm import _flax
-from jaxlstm._init import Initializer, cell_shapes, initializer
+from jaxlstm import _flax, cells
+from jaxlstm._init import Initializer
+from jaxlstm._lstm import lstm, lstm_cell
 from jaxlstm._types import LSTMState
+from jaxlstm.nnx._base import OneCell, Stack, run, run_cell, set_up, set_up_cell
 
-__all__ = ["LSTM", "LSTMCell"]
 
-
-class LSTM(_flax.NotFlaxsCell, nnx.Module):
+class LSTM(Stack):
     """`torch.nn.LSTM` as an NNX module: `lstm(x, state=None, ...) -> (output, LSTMState)`.
 
     Its parameters are flat `nnx.Param` attributes under PyTorch's names (`weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`,
@@ -73,6 +68,8 @@ class LSTM(_flax.NotFlaxsCell, nnx.Module):
     ((7, 4, 10), (4, 4, 5))
     """
 
+    cell = cells.LSTM
+
     def __init__(
         self,
         input_size: int,
@@ -95,24 +92,27 @@ class LSTM(_flax.NotFlaxsCell, nnx.Module):
         *,
         rngs: nnx.Rngs,
     ) -> None:
-        self.input_size = input_size
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.bias = bias
-        self.batch_first = batch_first
-        self.dropout = dropout
-        self.bidirectional = bidirectional
-        self.proj_size = proj_size
-        self.dtype = dtype
-        self.param_dtype = param_dtype
-        self.implementation = implementation
-        self.checkpoint_every = checkpoint_every
-        self.unroll = unroll
-        self.deterministic = False
-        _flax.check_lstm(self)
-        _flax.warn_of_idle_dropout(self, stacklevel=6)
-        _declare(self, _flax.shapes(self), rngs, weight_init, bias_init, weight_hh_init, bias_hh_init)
-        self.rngs = rngs.dropout.fork() if _flax.drops(self) else None
+        set_up(
+            self,
+            rngs,
+            weight_init,
+            bias_init,
+            weight_hh_init,
+            bias_hh_init,
+            input_size=input_size,
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            proj_size=proj_size,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            implementation=implementation,
+            checkpoint_every=checkpoint_every,
+            unroll=unroll,
+        )
 
     def __call__(
         self,
@@ -139,44 +139,10 @@ class LSTM(_flax.NotFlaxsCell, nnx.Module):
             ValueError, TypeError, NotImplementedError: as `jaxlstm.lstm` does.
             ValueError: a state that `nnx.Sequential` unpacked from the layer before.
         """
-        leaves = {name: getattr(self, name)[...] for name in _flax.shapes(self)}
-        # Only a call that drops may draw a key: drawing one changes the stream, which jit must then hand back.
-        dropout_key = None if self.rngs is None or self.deterministic else self.rngs()
-        return _flax.run(
-            self, leaves, x, state, lengths=lengths, resets=resets, reset_state=reset_state, dropout_key=dropout_key
-        )
-
-    def zero_state(self, batch_size: int | None = None) -> LSTMState:
-        """The zeros that a sequence starts from, in the dtype of the results if x is no wider than the parameters.
-
-        Args:
-            batch_size: B, or None for an unbatched x.
-
-        Returns:
-            `LSTMState`, h `[L*D, B, P]`, c `[L*D, B, H]` (without B for None).
-
-        Raises:
-            ValueError, TypeError: a size that is none.
-
-        >>> import jaxlstm.nnx
-        >>> from flax import nnx
-        >>> jaxlstm.nnx.LSTM(3, 5, num_layers=2, proj_size=2, rngs=nnx.Rngs(0)).zero_state(batch_size=4).h.shape
-        (2, 4, 2)
-        """
-        return _flax.zero_state(self, batch_size)
-
-    def set_view(self, deterministic: bool | None = None) -> None:
-        """What `nnx.view(model, deterministic=...)` sets.
-
-        Args:
-          deterministic: if True, nothing is dropped.
-        """
-        # `nnx.view_info` reads the docstring, and wants its argument two spaces in.
-        if deterministic is not None:
-            self.deterministic = deterministic
+        return run(lstm, self, x, state, lengths=lengths, resets=resets, reset_state=reset_state)
 
 
-class LSTMCell(_flax.NotFlaxsCell, nnx.Module):
+class LSTMCell(OneCell):
     """`torch.nn.LSTMCell` as an NNX module: `cell(x, state=None) -> LSTMState`, unpacking as `h, c`.
 
     Its parameters are `nnx.Param` attributes under PyTorch's names: `weight_ih`, `weight_hh`, `bias_ih`, `bias_hh`.
@@ -211,6 +177,8 @@ class LSTMCell(_flax.NotFlaxsCell, nnx.Module):
     (3, 30)
     """
 
+    cell = cells.LSTM
+
     def __init__(
         self,
         input_size: int,
@@ -225,13 +193,19 @@ class LSTMCell(_flax.NotFlaxsCell, nnx.Module):
         *,
         rngs: nnx.Rngs,
     ) -> None:
-        self.input_size = input_size
-        self.hidden_size = hidden_size
-        self.bias = bias
-        self.dtype = dtype
-        self.param_dtype = param_dtype
-        _flax.check_cell(self)
-        _declare(self, self._shapes(), rngs, weight_init, bias_init, weight_hh_init, bias_hh_init)
+        set_up_cell(
+            self,
+            rngs,
+            weight_init,
+            bias_init,
+            weight_hh_init,
+            bias_hh_init,
+            input_size=input_size,
+            hidden_size=hidden_size,
+            bias=bias,
+            dtype=dtype,
+            param_dtype=param_dtype,
+        )
 
     def __call__(self, x: jax.typing.ArrayLike, state: _flax.State = None) -> LSTMState:
         """One step.
@@ -246,33 +220,4 @@ class LSTMCell(_flax.NotFlaxsCell, nnx.Module):
         Raises:
             ValueError, TypeError: as `jaxlstm.lstm_cell` does.
         """
-        return _flax.run_cell(self, {name: getattr(self, name)[...] for name in self._shapes()}, x, state)
-
-    def zero_state(self, batch_size: int | None = None) -> LSTMState:
-        """The zeros that a sequence starts from, in the dtype of the results if x is no wider than the parameters.
-
-        Args:
-            batch_size: B, or None for an unbatched x.
-
-        Returns:
-            `LSTMState`, h and c `[B, H]` (`[H]` for None).
-
-        Raises:
-            ValueError, TypeError: a size that is none.
-
-        >>> import jaxlstm.nnx
-        >>> from flax import nnx
-        >>> jaxlstm.nnx.LSTMCell(3, 5, rngs=nnx.Rngs(0)).zero_state(batch_size=4).c.shape
-        (4, 5)
-        """
-        return _flax.zero_cell_state(self, batch_size)
-
-    def _shapes(self) -> dict[str, tuple]:
-        return cell_shapes(self.input_size, self.hidden_size, bias=self.bias)
-
-
-def _declare(module: LSTM | LSTMCell, shapes: dict[str, tuple], rngs: nnx.Rngs, *starts: Initializer | None) -> None:
-    """Draw the module's parameters and set them as its attributes."""
-    for name, shape in shapes.items():
-        draw = initializer(name, module.hidden_size, *starts)
-        setattr(module, name, nnx.Param(draw(rngs.params(), shape, module.param_dtype)))
+        return run_cell(lstm_cell, self, x, state)

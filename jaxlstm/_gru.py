@@ -1,0 +1,111 @@
+"""PyTorch's GRU: `jaxlstm.fold` of `jaxlstm.cells.GRU`, with a state that is h alone."""
+
+from collections.abc import Sequence
+
+import jax
+
+from jaxlstm._fold import fold, one_step
+from jaxlstm._types import CellParams, HiddenState, LSTMParams
+from jaxlstm.cells import GRU
+
+
+def gru_cell(params: CellParams, h: jax.typing.ArrayLike, x: jax.typing.ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """One step of a GRU; `jax.lax.scan(partial(gru_cell, params), h, xs)` folds it over time.
+
+        r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)        n = tanh(W_in x + b_in + r * (W_hn h + b_hn))
+        z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)        h' = (1 - z) * n + z * h
+
+    Args:
+        params: the cell's parameters, gates along `3H` in the order r, z, n.
+        h: `[B, H]`, or `[H]` unbatched.
+        x: `[B, I]`, or `[I]` unbatched.
+
+    Returns:
+        The new h, and once more as the step's output; in the common dtype of x and params.
+
+    Raises:
+        ValueError: a shape that does not fit.
+        TypeError: an argument of the wrong kind or dtype.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.GRUCell.html
+
+    >>> import jax, jax.numpy as jnp, jaxlstm
+    >>> params = jaxlstm.init_gru_cell(jax.random.key(0), input_size=3, hidden_size=5)
+    >>> h, y = jaxlstm.gru_cell(params, jnp.zeros((2, 5)), jnp.ones((2, 3)))
+    >>> y.shape
+    (2, 5)
+    """
+    (after,) = one_step(GRU, params, _state(h), x)
+    return after, after
+
+
+def gru(
+    params: LSTMParams,
+    x: jax.typing.ArrayLike,
+    state: jax.typing.ArrayLike | None = None,
+    *,
+    lengths: jax.typing.ArrayLike | Sequence[int] | None = None,
+    resets: jax.typing.ArrayLike | None = None,
+    reset_state: jax.typing.ArrayLike | None = None,
+    batch_first: bool = False,
+    dropout: float = 0.0,
+    dropout_key: jax.Array | None = None,
+    implementation: str | None = None,
+    checkpoint_every: int | None = None,
+    unroll: int | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Run a stack of GRU layers over a sequence: `torch.nn.GRU` as a pure function.
+
+    Args:
+        params: `params[layer][direction]`, all of one H, as `init_gru` makes them.
+        x: `[T, B, I]`, `[B, T, I]` with `batch_first`, or `[T, I]` unbatched; T at least 1.
+        state: initial h `[L*D, B, H]` (without B unbatched), in the order l0 forward, l0 reverse, l1 forward, ...;
+            zeros if None. `batch_first` does not move it.
+        lengths: `int[B]`, each row's count of valid steps: PyTorch's packed sequences, as in `jaxlstm.lstm`.
+        resets: `bool[T, B]` (`[B, T]` with `batch_first`, `[T]` unbatched), True where a new sequence begins.
+        reset_state: h that takes the place of zero there: `[L*D, H]` for all rows, or as `state`.
+        batch_first: whether x, output and resets have B before T.
+        dropout: share of each layer's output but the last that is zeroed, the rest scaled by `1/(1-dropout)`.
+        dropout_key: a `jax.random` key; None means inference, where nothing is dropped.
+        implementation: None or "xla".
+        checkpoint_every: k to keep only every k-th state for the backward pass, as in `jaxlstm.lstm`.
+        unroll: steps that one iteration of the loop takes; None leaves it to the implementation.
+
+    Returns:
+        `(output, h_n)`: output `[T, B, D*H]` (axes as x's), and the final h in the initial one's layout. Both have the
+        common dtype of x and params.
+
+    Raises:
+        ValueError: a shape or value that does not fit.
+        TypeError: an argument of the wrong kind or dtype.
+        NotImplementedError: an implementation that serves LSTMs only.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html
+
+    >>> import jax, jax.numpy as jnp, jaxlstm
+    >>> params = jaxlstm.init_gru(jax.random.key(0), input_size=3, hidden_size=5, num_layers=2, bidirectional=True)
+    >>> output, h_n = jaxlstm.gru(params, jnp.ones((7, 2, 3)), lengths=jnp.array([7, 4]))
+    >>> output.shape, h_n.shape
+    ((7, 2, 10), (4, 2, 5))
+    """
+    output, (h_n,) = fold(
+        GRU,
+        params,
+        x,
+        None if state is None else _state(state),
+        lengths=lengths,
+        resets=resets,
+        reset_state=None if reset_state is None else _state(reset_state),
+        batch_first=batch_first,
+        dropout=dropout,
+        dropout_key=dropout_key,
+        implementation=implementation,
+        checkpoint_every=checkpoint_every,
+        unroll=unroll,
+    )
+    return output, h_n
+
+
+def _state(h: jax.typing.ArrayLike) -> tuple:
+    """A state of the cell's from h; one that is a state already, an LSTM's say, is looked at by the checks."""
+    return h if isinstance(h, tuple) else HiddenState(h)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,172 @@
+"""A cell's rule made ready for `fold`: for all rows of a batch at once, with its derivative as a linear function.
+
+Arrays have the rows last: state fields `[H, B]`, sums `[G H, B]`, so that a gate is a contiguous block.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxlstm import _cell
+from jaxlstm._types import Cell, CellParams, LSTMState
+
+
+class Sums(NamedTuple):
+    """What goes into the gates, `[G H, B]`."""
+
+    x: jax.Array
+    """`W_ih x + b_ih`; all of it, for a rule that only adds the two."""
+    h: jax.Array | None
+    """`W_hh h + b_hh`."""
+
+
+class Rule(NamedTuple):
+    """A rule over rows, and its derivative from what it keeps of a step."""
+
+    adds: bool
+    """Whether it uses x_sums and h_sums as their sum only, so that one array serves both."""
+    run: Callable
+    """From `(extra, state, sums)` to the state, y `[H, B]`, and what is kept for the derivative."""
+    tangent: Callable
+    """From `(extra, kept, d_extra, d_state, d_sums)` to `(d_state, d_y)`. Tangents of what is no float are None."""
+    output: Callable
+    """y, from `(extra, kept)`."""
+    h_before: Callable | None
+    """The step's `state.h`, from what is kept; None where the output of the step before is that."""
+
+
+def of_cell(cell: Cell, extra: Any, state: Any, hidden_size: int) -> Rule:
+    """The rule of a cell, with these parameters of its own and such states, `[..., B]`."""
+    if cell.rule is _cell.lstm:
+        return LSTM
+    one_row = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[:-1], a.dtype), state)
+    adds, forgets_h = _uses(cell, jax.tree.map(_shape, extra), one_row, hidden_size)
+    rows = jax.vmap(cell.rule, in_axes=(None, -1, -1, -1), out_axes=-1)
+
+    def apply(extra, state, sums: Sums):
+        x, h = (sums.x, jnp.zeros_like(sums.x)) if adds else sums
+        by_gate = (cell.num_gates, hidden_size, x.shape[1])
+        return rows(extra, state, x.reshape(by_gate), h.reshape(by_gate))
+
+    def run(extra, state, sums: Sums):
+        state_after, y = apply(extra, state, sums)
+        return state_after, y, (state._replace(h=None) if forgets_h else state, sums)
+
+    def tangent(extra, kept, d_extra, d_state, d_sums: Sums):
+        state, sums = kept
+        if forgets_h:
+            state = state._replace(h=jnp.zeros_like(d_state.h))
+
+        def of_floats(float_extra, float_state, sums):
+            after, y = apply(joined(float_extra, extra), joined(float_state, state), sums)
+            return floats(after), y
+
+        return jax.jvp(of_floats, (floats(extra), floats(state), sums), (d_extra, d_state, d_sums))[1]
+
+    def output(extra, kept):
+        state, sums = kept
+        if forgets_h:
+            state = state._replace(h=jnp.zeros((hidden_size, sums.x.shape[1]), sums.x.dtype))
+        return apply(extra, state, sums)[1]
+
+    return Rule(adds, run, tangent, output, None if forgets_h else lambda kept: kept[0].h)
+
+
+def _lstm_run(extra: None, state: LSTMState, sums: Sums):
+    del extra
+    gates = _cell.activate(_split(sums.x))
+    h, c = _cell.advance(gates, state.c)
+    return LSTMState(h, c), h, (gates, state.c)
+
+
+def _lstm_tangent(extra: None, kept, d_extra: None, d_state: LSTMState, d_sums: Sums):
+    del extra, d_extra
+    gates, _ = kept
+    _, (h, c) = jax.jvp(_cell.advance, kept, (_cell.activate_tangent(gates, _split(d_sums.x)), d_state.c))
+    return LSTMState(h, c), h
+
+
+def _split(sums: jax.Array) -> _cell.Gates:
+    i, f, g, o = jnp.split(sums, 4)
+    return i, f, g, o
+
+
+def _lstm_output(extra: None, kept):
+    del extra
+    return _cell.advance(*kept)[0]
+
+
+# Active gates and c, 5 H numbers a step and row, where the rule as JAX differentiates it keeps its sums and state, 6 H,
+# and computes the gates again.
+LSTM = Rule(True, _lstm_run, _lstm_tangent, _lstm_output, None)
+
+
+def _uses(cell: Cell, extra: Any, state: Any, hidden_size: int) -> tuple[bool, bool]:
+    """Whether the rule only adds the two sums, and whether h is its output before and nothing else to it."""
+    sums = jax.ShapeDtypeStruct((cell.num_gates, hidden_size), state.h.dtype)
+    jaxpr = jax.make_jaxpr(cell.rule)(extra, state, sums, sums).jaxpr
+    *_, x_sums, h_sums = jaxpr.invars
+    h = jaxpr.invars[len(jax.tree.leaves(extra))]
+    h_after, *_, y = jaxpr.outvars
+
+    def uses(*variables):
+        return [equation for equation in jaxpr.eqns if any(a is b for a in equation.invars for b in variables)]
+
+    def returned(*variables):
+        return any(a is b for a in jaxpr.outvars for b in variables)
+
+    of_sums = uses(x_sums, h_sums)
+    adds = len(of_sums) == 1 and of_sums[0].primitive.name == "add" and not returned(x_sums, h_sums)
+    return adds, h_after is y and not uses(h) and not returned(h)
+
+
+def _shape(a: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(a.shape, a.dtype)
+
+
+def step(cell: Cell, params: CellParams, state: Any, x: jax.Array) -> tuple[Any, jax.Array]:
+    """State and output after one step of x `[B, I]`, or `[I]`, accumulated in the state's dtype; rows come first."""
+    dtype = state.h.dtype
+
+    def matmul(x, weight):
+        contract_last = (((x.ndim - 1,), (1,)), ((), ()))
+        return lax.dot_general(x.astype(weight.dtype), weight, contract_last, preferred_element_type=dtype)
+
+    def sums(x, weight, bias):
+        out = matmul(x, weight)
+        if bias is not None:
+            out += jnp.broadcast_to(bias.astype(dtype), out.shape)
+        return out.reshape(*out.shape[:-1], cell.num_gates, out.shape[-1] // cell.num_gates)
+
+    rule = jax.vmap(cell.rule, in_axes=(None, 0, 0, 0)) if x.ndim == 2 else cell.rule
+    x_sums = sums(x, params.weight_ih, params.bias_ih)
+    h_sums = sums(state.h, params.weight_hh, params.bias_hh)
+    after, y = rule(params.extra, state, x_sums, h_sums)
+    if params.weight_hr is not None:
+        y = matmul(y, params.weight_hr)
+        after = after._replace(h=y)
+    return after, y
+
+
+def is_float(a: Any) -> bool:
+    """Whether an array has a tangent of its own dtype."""
+    return jnp.issubdtype(a.dtype, jnp.floating)
+
+
+def floats(tree: Any, like: Any = None) -> Any:
+    """The tree, with None for each leaf that is no float, in `like` if that is given."""
+    return jax.tree.map(lambda a, b: a if is_float(b) else None, tree, tree if like is None else like)
+
+
+def joined(some: Any, others: Any) -> Any:
+    """The tree `others`, with the leaves of `some` where these are not None."""
+    return jax.tree.map(lambda a, b: b if a is None else a, some, others, is_leaf=lambda a: a is None)
+
+
+def no_tangent(tree: Any) -> Any:
+    """The tangents that JAX takes for leaves that are no floats."""
+    return jax.tree.map(lambda a: np.zeros(a.shape, jax.dtypes.float0), tree)
