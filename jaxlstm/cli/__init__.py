@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from jaxlstm.cli import _streams
+
 if TYPE_CHECKING:
     from jaxlstm.cli._load import Run as Run
     from jaxlstm.cli._load import load_run as load_run
@@ -36,12 +38,12 @@ def main(args: Sequence[str] | None = None) -> None:
 
         status = _door.run(args)
     except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
+        _streams.say("Interrupted.")
         status = 130
     except ModuleNotFoundError as error:
         if error.name not in _NEEDED:
             raise
-        print(f"Error: the command line needs {error.name}: pip install 'jaxlstm[cli]'", file=sys.stderr)
+        _streams.say(f"Error: the command line needs {error.name}: pip install 'jaxlstm[cli]'")
         status = 1
     sys.exit(status)
 

@@ -123,7 +123,7 @@ def _diverged(words: str) -> click.ClickException:
 
 
 class _Log:
-    """Writes a step's loss to the metrics, and shows it and how many characters were read, where there is a place to."""
+    """Writes a step's loss to the metrics, and shows it beside the characters read; None is no place for it."""
 
     def __init__(self, metrics: _run.Metrics | None, tell: Tell | None, config: TrainConfig):
         self._metrics, self._tell, self._steps = metrics, tell, config.steps

@@ -14,6 +14,9 @@ from jaxlstm.cli._checkpoints import Checkpoints, Saved, restored
 from jaxlstm.cli._devices import make_mesh
 from jaxlstm.cli._model import make_model, state_shape
 
+LSTM_NAME = "params.params.lstm"
+"""Of the LSTM in a checkpoint's file."""
+
 
 class Run(NamedTuple):
     """What `load_run` gives.
@@ -23,8 +26,8 @@ class Run(NamedTuple):
             state, or None where a text begins, to the logits of each next character, `[T, V]` or `[T, B, V]`, and the
             state behind the last one.
         params: its variables, float32; those of the LSTM are at `params["params"]["lstm"]`, under PyTorch's names.
-        vocabulary: the V - 1 characters of the training text, in order. The k-th, from 0, has the id k + 1; 0 stands for
-            all others.
+        vocabulary: the V - 1 characters of the training text, in order. The k-th, from 0, has the id k + 1; 0 is
+            for all others.
     """
 
     module: nn.Module
@@ -76,8 +79,9 @@ def newest(out: Path) -> Saved:
     """The newest checkpoint of a run.
 
     Raises:
-        click.UsageError: there is none.
+        click.UsageError: there is no run, or none of it.
     """
+    _run.load(out)
     saved = Checkpoints(out).newest()
     if saved is None:
         go_on = f"jaxlstm train --resume --out {shlex.quote(str(out))}"

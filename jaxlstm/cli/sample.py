@@ -1,7 +1,6 @@
 """`jaxlstm sample`: text from a run of `jaxlstm train`."""
 
 import math
-import shlex
 from pathlib import Path
 
 import click

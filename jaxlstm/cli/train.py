@@ -53,7 +53,7 @@ def train(
     its own --process-id; --out is a folder that all of them see.
     """
     # Imports take seconds: each waits until what comes before it is known to be good.
-    from jaxlstm.cli import _devices, _lock, _processes, _run
+    from jaxlstm.cli import _devices, _lock, _processes
     from jaxlstm.cli._signals import Stopped
     from jaxlstm.cli._streams import say
 
@@ -89,7 +89,7 @@ def train(
 
 
 def _begun(out: Path, resume: bool, given: dict[str, Any]) -> "Record | None":
-    """The run to go on with, which `given` must not contradict; None if one is to begin in `out`, which must be free."""
+    """The run in `out` to go on with, which `given` must not contradict; None if one is to begin, and it is free."""
     from jaxlstm.cli import _run
 
     if not resume:
@@ -131,6 +131,8 @@ def _job(out: Path, saved: "Record | None", files: tuple[Path, ...], options: di
 
 def _begin(out: Path, saved: "Record | None", job: "Job", *, resume: bool) -> None:
     """Make the folder the run that it is to be, and say what it is."""
+    import numpy as np
+
     from jaxlstm.cli import _run
     from jaxlstm.cli._model import learning_rate
 
@@ -141,9 +143,9 @@ def _begin(out: Path, saved: "Record | None", job: "Job", *, resume: bool) -> No
         click.echo(f"Nothing had been saved in {out}: text and options are those given now.")
     click.echo(job)
     if saved is not None and saved.config != config:
-        before, now = (float(learning_rate(each)(saved.config.steps)) for each in (saved.config, config))
+        before, now = (float(np.asarray(learning_rate(each)(saved.config.steps))) for each in (saved.config, config))
         click.echo(
-            f"{config.steps} steps in place of {saved.config.steps}: from here on the learning rate is that of a run of "
-            f"{config.steps}; at step {saved.config.steps}, where it was to end at {before:.2g}, it is {now:.2g}. "
-            f"The losses will not be quite those of a run that was begun with --steps {config.steps}."
+            f"{config.steps} steps in place of {saved.config.steps}: from here on the learning rate is that of a run "
+            f"of {config.steps} steps: at step {saved.config.steps} it is {now:.2g}, where it was to be {before:.2g}.\n"
+            f"The losses will not be those of a run that was begun with --steps {config.steps}."
         )
