@@ -8,8 +8,6 @@ from pathlib import Path
 
 import click
 
-from jaxlstm._write import unfinished
-
 LOCK = ".lock"
 """The file in the folder. It stays, since one who deletes it might delete another's."""
 
@@ -26,7 +24,7 @@ def held(out: Path) -> Iterator[None]:
     # Open for writing, as NFS wants for a lock that excludes others.
     with (out / LOCK).open("a") as file:
         _lock(file.fileno(), out)
-        for part in out.rglob(unfinished("*").name):
+        for part in out.rglob(".part.*"):
             part.unlink()
         yield
 
