@@ -45,7 +45,7 @@ def test_the_surest_sample_takes_the_likeliest_character_each_time(finished, cal
 
 
 def test_the_unknown_character_is_never_drawn(finished):
-    record, (module, params, _) = _run.load(finished), load_run(finished)
+    record, (_, params, _) = _run.load(finished), load_run(finished)
     dense = params["params"]["Dense_0"]
     dense["bias"] = dense["bias"].at[_text.UNKNOWN].set(1e9)
     model = _model.make_model(record.config, record.vocabulary)

@@ -97,9 +97,7 @@ def test_lines_of_progress_come_every_few_seconds_where_no_terminal_is(monkeypat
     with _progress.progress(total=1000, done=100, unit="char") as tell:
         for done in (200, 650, 700, 1000):
             tell(done, f"{done // 100}/10")
-    assert capsys.readouterr().err == (
-        " 65%  6/10  100 char/s, 0:00:04 left\n100%  10/10  129 char/s, 0:00:00 left\n"
-    )
+    assert capsys.readouterr().err == (" 65%  6/10  100 char/s, 0:00:04 left\n100%  10/10  129 char/s, 0:00:00 left\n")
 
 
 def test_windows_follow_each_other():
@@ -174,5 +172,3 @@ def test_clip_weight_decay_and_warm_up_are_used(finished):
     flat_change, flat_before = (np.concatenate([a.ravel() for a in jax.tree.leaves(tree)]) for tree in (change, before))
     assert flat_change @ flat_before == pytest.approx(-decay * flat_before @ flat_before, rel=1e-2)
     assert not any(np.any(d) for d in jax.tree.leaves(first_step(warmup=0.5)[0]))
-
-

@@ -9,13 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import pytest
 from runs import OPTIONS, STRICT, metrics, snapshot
 
-from jaxlstm.cli import _checkpoints, _fit, _lock, _run
-from jaxlstm.cli import train as train_command
+from jaxlstm.cli import _checkpoints, _fit, _lock
 
 
 @pytest.fixture
@@ -84,7 +82,7 @@ def test_lines_after_the_checkpoint_are_taken_out(finished, run, call):
     (run / "checkpoints" / "30.safetensors").unlink()
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 1')
-    status, out, err = call("train", "--resume", "--out", run)
+    status, out, _ = call("train", "--resume", "--out", run)
     assert "Going on from step 20 of 30." in out
     assert (status, metrics(run)) == (0, metrics(finished))
 
@@ -168,7 +166,7 @@ def test_a_run_without_a_whole_checkpoint_is_refused_in_a_line(command, run, cal
     for path in (run / "checkpoints").iterdir():
         flipped(path, 8 * 5000)
     before = snapshot(run)
-    status, out, err = call(*(("train", "--resume", "--out", run) if command == "train" else ("sample", run)))
+    status, _, err = call(*(("train", "--resume", "--out", run) if command == "train" else ("sample", run)))
     assert status == 2
     assert err.startswith(f"Error: {run}: no checkpoint can be used. {run}/checkpoints/30.safetensors: damaged (")
     assert err.count("\n") == 1

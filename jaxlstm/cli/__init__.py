@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from jaxlstm.cli import _streams
+from jaxlstm.cli import _signals, _streams
 
 if TYPE_CHECKING:
     from jaxlstm.cli._load import Run as Run
@@ -33,18 +33,19 @@ def main(args: Sequence[str] | None = None) -> None:
     Traceback (most recent call last):
     SystemExit: 2
     """
-    try:
-        from jaxlstm.cli import _door  # Here, so that Ctrl-C ends in a line from the first moment on.
+    with _signals.at_once():
+        try:
+            from jaxlstm.cli import _door
 
-        status = _door.run(args)
-    except KeyboardInterrupt:
-        _streams.say("Interrupted.")
-        status = 130
-    except ModuleNotFoundError as error:
-        if error.name not in _NEEDED:
-            raise
-        _streams.say(f"Error: the command line needs {error.name}: pip install 'jaxlstm[cli]'")
-        status = 1
+            status = _door.run(args)
+        except KeyboardInterrupt:
+            _streams.say("Interrupted.")
+            status = 130
+        except ModuleNotFoundError as error:
+            if error.name not in _NEEDED:
+                raise
+            _streams.say(f"Error: the command line needs {error.name}: pip install 'jaxlstm[cli]'")
+            status = 1
     sys.exit(status)
 
 

@@ -1,7 +1,5 @@
 """What `jaxlstm convert` and `jaxlstm inspect` do: weights from one format to another, and what a file holds."""
 
-import signal
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ from rich.table import Table
 from jaxlstm._check_cell import check_cell_params, check_params
 from jaxlstm._types import LSTMCellParams, LSTMParams
 from jaxlstm.cli._isolated import isolated
+from jaxlstm.cli._signals import in_order
 from jaxlstm.interop import _files
 from jaxlstm.interop._cells import printable, reading, stacked
 from jaxlstm.interop._found import Found, listed, pick
@@ -45,11 +44,12 @@ def convert(source: Path, target: Path, prefix: str | None, nodes: tuple[str, ..
         if nodes if option == "prefix" else prefix is not None:
             raise ValueError(f"{source}: its LSTM is chosen by --{option}.")
         names = nodes or (within if prefix is None else prefix,)
-        chosen: _Chosen = isolated(_choose, source, names, f"--{option}")
+        with in_order():
+            chosen: _Chosen = isolated(_choose, source, names, f"--{option}")
     if chosen.params is None:
         show(chosen.rows)
         raise click.UsageError(printable(chosen.refusal))
-    with _in_one_line(), _ending_in_order():
+    with _in_one_line(), in_order():
         _files.save(chosen.params, target)
     layers, directions, sizes, dtype = _columns(chosen.params)
     words = printable(f"{target}: layers {layers}, directions {directions}, sizes {sizes}, {written.dtype or dtype}.")
@@ -65,7 +65,8 @@ def inspect(path: Path) -> list[list[str]]:
     with _in_one_line():
         path, within = _of_run(path)
         _files.format_of(path)
-        rows = isolated(_list, path, within)
+        with in_order():
+            rows = isolated(_list, path, within)
         if not rows:
             raise ValueError(f"{path}: no LSTM found.")
     return rows
@@ -120,16 +121,6 @@ def _in_one_line() -> Iterator[None]:
         yield
     except (OSError, ValueError, TypeError, ImportError) as error:
         raise click.UsageError(printable(error)) from error
-
-
-@contextmanager
-def _ending_in_order() -> Iterator[None]:
-    """A request to end leaves nothing half-written behind, as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _columns(params: LSTMParams | LSTMCellParams) -> list[str]:
