@@ -11,24 +11,26 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxlstm import _cell
-from jaxlstm._types import Cell, CellParams, LSTMState
+from jaxlstm import _cell, _gru_cell
+from jaxlstm._types import Cell, CellParams, HiddenState, LSTMState
 
 
 class Sums(NamedTuple):
-    """What goes into the gates, `[G H, B]`."""
+    """What goes into the gates, of the share of x and that of h as much in one as the rule allows."""
 
     x: jax.Array
-    """`W_ih x + b_ih`; all of it, for a rule that only adds the two."""
+    """`[G H, B]`: `W_ih x + b_ih`, and where the rule only adds the two, `W_hh h + b_hh`."""
     h: jax.Array | None
-    """`W_hh h + b_hh`."""
+    """The rows of `W_hh h + b_hh` that it needs by themselves, if any."""
 
 
 class Rule(NamedTuple):
     """A rule over rows, and its derivative from what it keeps of a step."""
 
+    merge: Callable
+    """`Sums` from x_sums and h_sums, or from their tangents, `[G H, ...]`."""
     adds: bool
-    """Whether it uses x_sums and h_sums as their sum only, so that one array serves both."""
+    """Whether that is nothing but their sum."""
     run: Callable
     """From `(extra, state, sums)` to the state, y `[H, B]`, and what is kept for the derivative."""
     tangent: Callable
@@ -41,8 +43,8 @@ class Rule(NamedTuple):
 
 def of_cell(cell: Cell, extra: Any, state: Any, hidden_size: int) -> Rule:
     """The rule of a cell, with these parameters of its own and such states, `[..., B]`."""
-    if cell.rule is _cell.lstm:
-        return LSTM
+    if cell.rule in KNOWN:
+        return KNOWN[cell.rule]
     one_row = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[:-1], a.dtype), state)
     adds, forgets_h = _uses(cell, jax.tree.map(_shape, extra), one_row, hidden_size)
     rows = jax.vmap(cell.rule, in_axes=(None, -1, -1, -1), out_axes=-1)
@@ -73,12 +75,17 @@ def of_cell(cell: Cell, extra: Any, state: Any, hidden_size: int) -> Rule:
             state = state._replace(h=jnp.zeros((hidden_size, sums.x.shape[1]), sums.x.dtype))
         return apply(extra, state, sums)[1]
 
-    return Rule(adds, run, tangent, output, None if forgets_h else lambda kept: kept[0].h)
+    return Rule(_sum if adds else Sums, adds, run, tangent, output, None if forgets_h else lambda kept: kept[0].h)
+
+
+def _sum(x: jax.Array, h: jax.Array) -> Sums:
+    return Sums(x + h, None)
 
 
 def _lstm_run(extra: None, state: LSTMState, sums: Sums):
     del extra
-    gates = _cell.activate(_split(sums.x))
+    i, f, g, o = jnp.split(sums.x, 4)
+    gates = _cell.activate((i, f, g, o))
     h, c = _cell.advance(gates, state.c)
     return LSTMState(h, c), h, (gates, state.c)
 
@@ -86,13 +93,10 @@ def _lstm_run(extra: None, state: LSTMState, sums: Sums):
 def _lstm_tangent(extra: None, kept, d_extra: None, d_state: LSTMState, d_sums: Sums):
     del extra, d_extra
     gates, _ = kept
-    _, (h, c) = jax.jvp(_cell.advance, kept, (_cell.activate_tangent(gates, _split(d_sums.x)), d_state.c))
+    d_i, d_f, d_g, d_o = jnp.split(d_sums.x, 4)
+    d_gates = _cell.activate_tangent(gates, (d_i, d_f, d_g, d_o))
+    _, (h, c) = jax.jvp(_cell.advance, kept, (d_gates, d_state.c))
     return LSTMState(h, c), h
-
-
-def _split(sums: jax.Array) -> _cell.Gates:
-    i, f, g, o = jnp.split(sums, 4)
-    return i, f, g, o
 
 
 def _lstm_output(extra: None, kept):
@@ -100,9 +104,36 @@ def _lstm_output(extra: None, kept):
     return _cell.advance(*kept)[0]
 
 
-# Active gates and c, 5 H numbers a step and row, where the rule as JAX differentiates it keeps its sums and state, 6 H,
-# and computes the gates again.
-LSTM = Rule(True, _lstm_run, _lstm_tangent, _lstm_output, None)
+def _gru_merge(x: jax.Array, h: jax.Array) -> Sums:
+    n = 2 * x.shape[0] // 3
+    return Sums(jnp.concatenate([x[:n] + h[:n], x[n:]]), h[n:])
+
+
+def _gru_run(extra: None, state: HiddenState, sums: Sums):
+    del extra
+    gates = _gru_cell.activate(*jnp.split(sums.x, 3), sums.h, state.h)
+    h = _gru_cell.advance(gates)
+    return HiddenState(h), h, gates
+
+
+def _gru_tangent(extra: None, kept: _gru_cell.Gates, d_extra: None, d_state: HiddenState, d_sums: Sums):
+    del extra, d_extra
+    d_gates = _gru_cell.activate_tangent(kept, *jnp.split(d_sums.x, 3), d_sums.h, d_state.h)
+    _, h = jax.jvp(_gru_cell.advance, (kept,), (d_gates,))
+    return HiddenState(h), h
+
+
+def _gru_output(extra: None, kept: _gru_cell.Gates):
+    del extra
+    return _gru_cell.advance(kept)
+
+
+KNOWN = {
+    # Active gates and c, 5 H numbers a step and row, from which no exponential is taken again.
+    _cell.lstm: Rule(_sum, True, _lstm_run, _lstm_tangent, _lstm_output, None),
+    _gru_cell.gru: Rule(_gru_merge, False, _gru_run, _gru_tangent, _gru_output, None),
+}
+"""The rules whose derivative is written by hand."""
 
 
 def _uses(cell: Cell, extra: Any, state: Any, hidden_size: int) -> tuple[bool, bool]:

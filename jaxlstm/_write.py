@@ -8,21 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_LONGEST_NAME = 255
+_LONGEST_NAME, _RANDOM_BYTES = 255, 8
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 
-def unfinished(path: str | os.PathLike) -> Path:
-    """Where `path` is while it is being written, unless that is taken: beside it, with the same ending."""
-    path = Path(path)
-    return path.with_name(f".part.{path.name}")
+def unfinished(folder: str | os.PathLike) -> list[Path]:
+    """What is being written in a folder, or was when its writer was killed: nothing tells which."""
+    return list(Path(folder).glob(f".part.{'[0-9a-f]' * 2 * _RANDOM_BYTES}*"))
 
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """A new, empty file beside `path`, which takes its place, on disk, once it is written.
 
-    It keeps the permissions of a file that was there; a link stays one, and what it leads to is replaced.
+    It keeps the permissions of a file that was there; a link stays one, and what it leads to is replaced. What a killed
+    process leaves behind no later one deletes, as another may be writing it at that moment.
 
     Raises:
         OSError: a place that can't be written; it is named, and not the file beside it.
@@ -75,17 +75,17 @@ def _mode(target: Path, path: str | os.PathLike) -> int | None:
 
 
 def _create(target: Path) -> Path:
-    """A file that was not there before, whatever another process does at this moment."""
-    temporary = unfinished(target)
+    """A file that was not there before, whatever another process does at this moment, of a name nobody can foresee."""
     while True:
-        if len(os.fsencode(temporary.name)) <= _LONGEST_NAME:
-            try:
-                os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _NO_LINK, 0o666))
-            except FileExistsError:
-                pass
-            else:
-                return temporary
-        temporary = target.with_name(f".part.{secrets.token_hex(8)}{''.join(target.suffixes)[-32:]}")
+        random = f".part.{secrets.token_hex(_RANDOM_BYTES)}"
+        temporary = target.with_name(f"{random}.{target.name}")
+        if len(os.fsencode(temporary.name)) > _LONGEST_NAME:
+            temporary = target.with_name(random + "".join(target.suffixes)[-32:])
+        try:
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _NO_LINK, 0o666))
+        except FileExistsError:
+            continue
+        return temporary
 
 
 def _sync_folder(folder: Path) -> None:

@@ -19,20 +19,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxlstm import _cell
+from jaxlstm import _cell, _gru_cell
 from jaxlstm._types import Cell, HiddenState, LSTMState
 
 __all__ = ["GRU", "LSTM", "RNN", "HiddenState", "lstm"]
-
-
-def _gru(extra: None, state: HiddenState, x_sums: jax.Array, h_sums: jax.Array) -> tuple[HiddenState, jax.Array]:
-    del extra
-    (x_r, x_z, x_n), (h_r, h_z, h_n) = x_sums, h_sums
-    r = jax.nn.sigmoid(x_r + h_r)
-    z = jax.nn.sigmoid(x_z + h_z)
-    n = jnp.tanh(x_n + r * h_n)
-    h = (1 - z) * n + z * state.h
-    return HiddenState(h), h
 
 
 def _rnn(extra: None, state: HiddenState, x_sums: jax.Array, h_sums: jax.Array) -> tuple[HiddenState, jax.Array]:
@@ -44,7 +34,7 @@ def _rnn(extra: None, state: HiddenState, x_sums: jax.Array, h_sums: jax.Array) 
 LSTM = Cell(_cell.lstm, num_gates=4)
 """`torch.nn.LSTM`'s: gates i, f, g, o."""
 
-GRU = Cell(_gru, num_gates=3, state=HiddenState)
+GRU = Cell(_gru_cell.gru, num_gates=3, state=HiddenState)
 """`torch.nn.GRU`'s: gates r, z, n, the reset gate after the product.
 
     r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)        n = tanh(W_in x + b_in + r * (W_hn h + b_hn))

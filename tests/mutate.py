@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxlstm import LSTMCellParams
-from jaxlstm._check_cell import check_cell_params, check_params
 from jaxlstm.cli._isolated import isolated
 from jaxlstm.interop import _files
+from jaxlstm.interop._cells import check
 
 COUNT = int(os.environ.get("MUTATIONS", "150"))
 """Broken copies of each file; 3,000 of each have been tried."""
@@ -63,8 +62,7 @@ def read_all(path: Path) -> int:
     """Every LSTM of a file, as `jaxlstm inspect` reads them."""
     found = _files.find(path)
     for each in found.values():
-        params = each.params()
-        check_cell_params(params) if isinstance(params, LSTMCellParams) else check_params(params)
+        check(each.params())
     return len(found)
 
 

@@ -112,7 +112,7 @@ def test_measures_those_that_agree(report, peer, mode):
     assert len(found["rounds_s"]) == len(found["calls"]) == ROUNDS
     assert min(found["calls"]) >= _rounds.CALLS
     assert found["median_s"] == pytest.approx(np.median(found["rounds_s"]))
-    assert found["flops"] == Shape(2, 3, 4, 5, 2, 2).flops(mode)
+    assert found["flops"] == Shape(2, 3, 4, 5, 2, 2).flops("lstm", mode)
     assert found["flops_per_s"] == pytest.approx(found["flops"] / found["median_s"])
     assert found["steps_per_s"] == pytest.approx(3 / found["median_s"])
     product = measured(results, "jaxlstm", "product")
@@ -166,7 +166,7 @@ def test_prints_what_it_found(report):
 def test_tables_of_all_peers_fit_80_columns():
     shape = SHAPES[-1]
     measured = [
-        Measurement(peer, shape, mode, shape.flops(mode), 1.234, 123_400_000, 0.0, [0.1234, 0.1534], [3, 3])
+        Measurement(peer, shape, mode, shape.flops("lstm", mode), 1.234, 123_400_000, 0.0, [0.1234, 0.1534], [3, 3])
         for mode in MODES
         for peer in PEERS
     ]
@@ -199,6 +199,7 @@ def test_draws_a_picture(report):
         (["2x3x4x0"], "'2x3x4x0' is not BxTxIxH[xL[xD]]"),
         (["2x3x4x5x1x3"], "D = 3"),
         (["--peers", "linen,nobody"], "there is no peer 'nobody'"),
+        (["--cell", "gru", "--peers", "haiku"], "haiku has no GRU that computes the same as PyTorch's"),
         (["--cores", "0,99999"], "there is no core 99999"),
         (["--cores", "one"], "expected core numbers"),
         (["--json", "no/such/folder.json"], "--json no/such/folder.json: no file can be written there"),
@@ -249,7 +250,7 @@ def test_gives_up_a_worker_that_does_not_answer(tmp_path, monkeypatch):
         _crew.Crew(tmp_path, None, "float32") as crew,
         pytest.raises(_crew.PeerError, match=r"^no answer within 0\.5 s$"),
     ):
-        crew.ask("sleepy", "build", shape=(1, 1, 1, 1), dtype="float32", platform="cpu")
+        crew.ask("sleepy", "build", shape=(1, 1, 1, 1), cell="lstm", dtype="float32", platform="cpu")
 
 
 def test_shares_the_process_of_a_device_that_only_one_can_have(tmp_path, monkeypatch):
@@ -259,7 +260,7 @@ def test_shares_the_process_of_a_device_that_only_one_can_have(tmp_path, monkeyp
         crew.device()
         found = {}
         for peer in ("jaxlstm", "linen"):
-            crew.ask(peer, "build", shape=shape, dtype="float64", platform="cpu")
+            crew.ask(peer, "build", shape=shape, cell="lstm", dtype="float64", platform="cpu")
             crew.ask(peer, "compile", mode="fwd")
             found[peer] = crew.numbers(peer, "fwd")
         assert list(crew._workers) == ["jaxlstm"]
@@ -269,9 +270,9 @@ def test_shares_the_process_of_a_device_that_only_one_can_have(tmp_path, monkeyp
 
 def test_counts_operations_and_draws_the_same_numbers_again():
     assert [parse_shape(str(shape)) for shape in SHAPES] == list(SHAPES)
-    assert Shape(2, 3, 4, 5).flops("fwd") == 8 * 2 * 3 * 5 * (4 + 5)
-    assert Shape(2, 3, 4, 5, 2, 2).flops("train") == 3 * 2 * 8 * 2 * 3 * 5 * ((4 + 5) + (10 + 5))
-    first, second = (draw(Shape(2, 3, 4, 5, 2, 2), "bfloat16", "cpu") for _ in range(2))
+    assert Shape(2, 3, 4, 5).flops("lstm", "fwd") == 8 * 2 * 3 * 5 * (4 + 5)
+    assert Shape(2, 3, 4, 5, 2, 2).flops("lstm", "train") == 3 * 2 * 8 * 2 * 3 * 5 * ((4 + 5) + (10 + 5))
+    first, second = (draw(Shape(2, 3, 4, 5, 2, 2), "lstm", "bfloat16", "cpu") for _ in range(2))
     assert list(first.weights)[-1] == "bias_hh_l1_reverse"
     assert first.weights["weight_ih_l1_reverse"].shape == (20, 10)
     for name, array in first.weights.items():

@@ -71,7 +71,7 @@ def test_every_format_to_every_other(first, second, tmp_path):
     _files.save(STACK, there)
     choice = ["--node", "lstm_l0", "--node", "lstm_l1"] if first in ("h5", "keras") else []
     words = done(convert, there, back, *choice)
-    assert words == f"{back}: layers 2, directions 2, sizes 3 to 4, float32.\n"
+    assert words == f"{back}: LSTM, layers 2, directions 2, sizes 3 to 4, float32.\n"
     if {first, second} & {"h5", "keras"}:  # where two biases have become one
         x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 2, I)), jnp.float32)
         for got, want in zip(jaxlstm.lstm(read(back), x), jaxlstm.lstm(STACK, x), strict=True):
@@ -104,9 +104,11 @@ def larger_model(path: Path) -> None:
 
 
 TABLE = {
-    "encoder.lstm": "2 2 3 to 4 float32",
-    "cell": "1 1 3 to 4 float32",
-    '""': "1 1 3 to 4, projected to 2, no bias float16",
+    "encoder.lstm": "LSTM 2 2 3 to 4 float32",
+    "cell": "LSTM 1 1 3 to 4 float32",
+    '""': "LSTM 1 1 3 to 4, projected to 2, no bias float16",
+    "gru": "GRU 1 1 3 to 4, no bias float32",
+    "rnn": "RNN 1 1 3 to 4, no bias float32 nothing tells its nonlinearity, which is taken for tanh",
     "broken": "broken.weight_hh_l0: missing",
 }
 
@@ -124,7 +126,7 @@ def test_convert_asks_to_choose_and_takes_the_choice(tmp_path):
     path, out = tmp_path / "model.safetensors", tmp_path / "out.npz"
     larger_model(path)
     result = run(convert, path, out)
-    assert all(name in result.stdout for name in TABLE)
+    assert all(name in result.stdout for name in TABLE)  # LSTMs are preferred, and all there is is shown.
     assert "4 LSTMs found. Choose one by --prefix: 'broken', 'cell', 'encoder.lstm', ''." in result.stderr
     assert result.exit_code == 2
     assert not out.exists()
@@ -137,6 +139,10 @@ def test_convert_asks_to_choose_and_takes_the_choice(tmp_path):
     assert_identical(from_onnx(tmp_path / "out.onnx"), ((CELL,),))
     done(convert, path, out, "--prefix", "")
     assert read(out)[0][0].weight_hr.shape == (2, H)
+    assert ": GRU, layers 1, directions 1, sizes 3 to 4, no bias, float32." in done(
+        convert, path, out, "--prefix", "gru"
+    )
+    assert read(out)[0][0].weight_hh.shape == (3 * H, H)
 
 
 def test_layers_are_stacked_by_naming_them_in_turn(tmp_path):
@@ -251,7 +257,7 @@ def test_what_cannot_be_done_is_said_in_one_error(tmp_path):
     assert "projection" in refused(convert, path, tmp_path / "a.onnx", "--prefix", "")
     assert "projection" in refused(convert, path, tmp_path / "a.keras", "--prefix", "")
     safetensors.numpy.save_file({"linear.weight": np.ones((2, H), "f")}, path)
-    assert refused(inspect, path) == f"{path}: no LSTM found."
+    assert refused(inspect, path) == f"{path}: no LSTM found, nor a GRU or RNN."
     save_safetensors(jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), STACK), path)
     assert "bfloat16, which npz files have not" in refused(convert, path, tmp_path / "a.npz")
     assert [each.name for each in tmp_path.iterdir()] == [path.name]

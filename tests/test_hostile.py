@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from click.testing import CliRunner
-from keras_files import arrays, numbered, write_zip
+from keras_files import arrays, named, numbered, write_h5, write_zip
 from mutate import read_all
 
 import jaxlstm
@@ -24,6 +24,7 @@ from jaxlstm.cli import _isolated
 from jaxlstm.cli.convert import inspect
 from jaxlstm.interop import load_safetensors, save_safetensors
 from jaxlstm.interop._cells import printable
+from jaxlstm.interop._h5 import claimed_lengths
 
 
 def chunk_bomb(path: Path) -> None:
@@ -77,7 +78,26 @@ def nested_json(path: Path) -> None:
         archive.writestr("config.json", "[" * 100_000)
 
 
+def claiming_text(path: Path) -> None:
+    """A configuration of a few bytes that says it has 1.3 GB."""
+    write_h5(path, named("lstm/lstm", arrays(0)), {"class_name": "Sequential", "config": {}})
+    data = path.read_bytes()
+    (length,) = claimed_lengths(data, "model_config")
+    place = data.index(struct.pack("<I", length), data.index(b"model_config"))
+    path.write_bytes(data[:place] + struct.pack("<I", 1_300_000_000) + data[place + 4 :])
+
+
+def texts_for_numbers(path: Path) -> None:
+    write_h5(path, named("lstm/lstm", arrays(0)))
+    with h5py.File(path, "a") as file:
+        shape = file["lstm/lstm/bias:0"].shape
+        del file["lstm/lstm/bias:0"]
+        file.create_dataset("lstm/lstm/bias:0", shape, h5py.string_dtype())
+
+
 HOSTILE = {
+    "claiming_text.h5": (claiming_text, "its model_config claims to be a text of 1300000000 bytes"),
+    "texts_for_numbers.h5": (texts_for_numbers, "/lstm/lstm/bias:0: its values are texts or lists"),
     "chunk_bomb.keras": (chunk_bomb, "/lstm/lstm/kernel:0: claims chunks of 3221225472 bytes"),
     "many_small_values.keras": (many_small_values, r"config\.json claims 15000004 bytes|a zip of"),
     "nested_json.keras": (nested_json, "not readable, RecursionError"),
@@ -94,6 +114,14 @@ def test_it_is_refused(name, tmp_path):
     make(path)
     with pytest.raises(ValueError, match=f"^{path}: (?:{words})"):
         _isolated.isolated(read_all, path)
+
+
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+def test_the_lengths_of_texts_are_found_in_files_of_every_age(libver, tmp_path):
+    with h5py.File(tmp_path / "model.h5", "w", libver=libver) as file:
+        file.attrs["name"], file.create_group("inner").attrs["name"] = "one", "longer"
+        file.create_group("fixed").attrs["name"] = np.bytes_("a" * 100)
+    assert sorted(claimed_lengths((tmp_path / "model.h5").read_bytes(), "name")) == [3, 6]
 
 
 def test_a_chunk_may_not_grow_beyond_its_size(tmp_path):

@@ -20,6 +20,10 @@ PARAMS: dict[str, Any] = {
     "everything": jaxlstm.init_lstm(jax.random.key(0), 3, 5, num_layers=3, bidirectional=True, proj_size=2),
     "no bias": jaxlstm.init_lstm(jax.random.key(0), 3, 5, num_layers=2, bias=False),
     "cell": jaxlstm.init_lstm_cell(jax.random.key(0), 3, 5),
+    "GRU": jaxlstm.init_gru(jax.random.key(0), 3, 5, num_layers=2, bidirectional=True),
+    "GRU cell": jaxlstm.init_gru_cell(jax.random.key(0), 3, 5, bias=False),
+    "RNN": jaxlstm.init_fold(jax.random.key(0), jaxlstm.cells.RNN, 3, 5, num_layers=2),
+    "projected GRU": jaxlstm.init_fold(jax.random.key(0), jaxlstm.cells.GRU, 3, 5, proj_size=2),
     "projected cell": jaxlstm.init_lstm_cell(jax.random.key(0), 3, 5, bias=False, proj_size=2),
 }
 
@@ -136,11 +140,17 @@ MALFORMED = {
     "a scalar": ("plain", with_leaf("weight_ih_l0", ones()), ValueError, r"m.weight_ih_l0: expected \[4H, I\]"),
     "not gates": ("plain", with_leaf("weight_ih_l0", ones(18, 3)), ValueError, r"m.weight_ih_l0: .* got \[18, 3\]"),
     "no hidden": ("plain", with_leaf("weight_ih_l0", ones(0, 3)), ValueError, r"m.weight_ih_l0: .* got \[0, 3\]"),
-    "a GRU": (
+    "two gates": (
         "no bias",
-        lambda _: {"weight_ih_l0": ones(12, 3), "weight_hh_l0": ones(12, 4)},
+        lambda _: {"weight_ih_l0": ones(8, 3), "weight_hh_l0": ones(8, 4)},
         ValueError,
-        r"m.weight_hh_l0: expected \[4H, P\] = \[12, 3\], got \[12, 4\]",
+        r"m.weight_hh_l0: .* H = 4 with rows of 16 \(LSTM\) or 12 \(GRU\) or 4 \(RNN\), got \[8, 4\]",
+    ),
+    "an LSTM on a GRU": (
+        "no bias",
+        lambda leaves: leaves | {"weight_ih_l0": ones(15, 3), "weight_hh_l0": ones(15, 5)},
+        ValueError,
+        r"m.weight_ih_l1: expected \[3H, I\] = \[15, 5\], got \[20, 5\]",
     ),
     "transposed": (
         "everything",
@@ -205,6 +215,9 @@ def test_params_that_lstm_would_refuse(tmp_path):
             write({"weight_ih_l0": ones(20, 3)})
         with pytest.raises(ValueError, match="weight_hh: expected"):
             write(PARAMS["cell"]._replace(weight_hh=ones(20, 6)))
+        peepholes = jaxlstm.init_fold(jax.random.key(0), jaxlstm.cells.lstm(peephole=True), 3, 5)
+        with pytest.raises(ValueError, match="params: expected those of PyTorch's LSTM, got extra"):
+            write(peepholes)
     assert not list(tmp_path.iterdir())
 
 

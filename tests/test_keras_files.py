@@ -12,8 +12,8 @@ from keras_files import H, arrays, both_ways, cells, described, model_of, named,
 from trees import assert_identical
 
 import jaxlstm
+from jaxlstm.interop import _files
 from jaxlstm.interop._keras import from_keras
-from jaxlstm.interop._keras_save import save_keras
 
 # Keras's own `__array__` is older than numpy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -230,13 +230,14 @@ def test_arrays_in_bfloat16_are_read(tmp_path):
         from_keras(tmp_path / "old.h5")
 
 
-@pytest.mark.parametrize("ending", ["keras", "h5"])
+@pytest.mark.parametrize("ending", ["keras", "h5", "hdf5"])
 def test_our_own_file_comes_back_whole(ending, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     path = tmp_path / f"model.{ending}"
-    params = jaxlstm.init_lstm(jax.random.key(0), 3, H, num_layers=2, bidirectional=True)
+    params: Any = jaxlstm.init_lstm(jax.random.key(0), 3, H, num_layers=2, bidirectional=True)
     with jax.numpy_rank_promotion("allow"):  # Keras leans on it.
-        save_keras(params, path)
+        _files.save(params, path)
+    assert list(_files.find(path)) == ["lstm_l0", "lstm_l1"]
     loaded = from_keras(path)
     assert len(loaded) == 2
     np.testing.assert_array_equal(loaded[1][1].weight_hh, params[1][1].weight_hh)

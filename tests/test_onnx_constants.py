@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 from onnx import helper
 from onnx_graphs import H, I, lstm, make, model_of, weights
+from onnxruntime.transformers.float16 import convert_float_to_float16
 from trees import assert_identical
 
 import jaxlstm
@@ -211,3 +212,16 @@ def test_our_nodes_have_names_and_constants_that_every_tool_reads(tmp_path):
     nodes = onnx.load(tmp_path / "lstm.onnx").graph.node
     assert len({node.name for node in nodes}) == len(nodes)
     assert all([a.name for a in node.attribute] == ["value"] for node in nodes if node.op_type == "Constant")
+
+
+@pytest.mark.parametrize("keep_io_types", [False, True])
+def test_onnx_runtimes_converter_to_float16_takes_our_file(keep_io_types, tmp_path):
+    params = jaxlstm.init_lstm(jax.random.key(0), I, H, num_layers=2, bidirectional=True)
+    to_onnx(params, tmp_path / "lstm.onnx")
+    half = convert_float_to_float16(onnx.load(tmp_path / "lstm.onnx"), keep_io_types=keep_io_types)
+    x = np.random.default_rng(0).normal(size=(5, 2, I)).astype(np.float32 if keep_io_types else np.float16)
+    results: Any = onnxruntime.InferenceSession(half.SerializeToString()).run(None, {"x": x})
+    y, (h, c) = jaxlstm.lstm(params, x.astype(np.float32))
+    for got, expected in zip(results, (y, h, c), strict=True):
+        assert got.dtype == x.dtype
+        np.testing.assert_allclose(got, expected, rtol=0, atol=2e-3)

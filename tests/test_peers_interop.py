@@ -15,6 +15,7 @@ from trees import assert_identical
 
 import jaxlstm
 import jaxlstm.nnx
+from jaxlstm.interop._cells import cell_told_by
 from jaxlstm.interop._equinox import from_equinox
 from jaxlstm.interop._flax import from_flax, to_flax
 from jaxlstm.interop._haiku import from_haiku
@@ -32,7 +33,7 @@ def shaken(tree: Any) -> Any:
 
 
 def assert_runs_as(params: Any, expected: Any) -> None:
-    y, _ = jaxlstm.lstm(params, X, batch_first=True)
+    y, _ = jaxlstm.fold(cell_told_by(params), params, X, batch_first=True)
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-6)
 
 
@@ -40,6 +41,8 @@ LINEN = {
     "LSTMCell": nn.RNN(nn.LSTMCell(H)),
     "OptimizedLSTMCell": nn.RNN(nn.OptimizedLSTMCell(H)),
     "Bidirectional": nn.Bidirectional(nn.RNN(nn.LSTMCell(H)), nn.RNN(nn.OptimizedLSTMCell(H))),
+    "GRUCell": nn.RNN(nn.GRUCell(H)),
+    "Bidirectional GRU": nn.Bidirectional(nn.RNN(nn.GRUCell(H)), nn.RNN(nn.GRUCell(H))),
 }
 
 
@@ -83,12 +86,14 @@ def test_linen_stack_is_a_list_over_layers():
 @pytest.mark.parametrize("num_layers", [1, 2])
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("bias", [True, False])
-def test_ours_to_flax_and_back(num_layers, bidirectional, bias):
-    params = jaxlstm.init_lstm(jax.random.key(0), I, H, num_layers, bidirectional=bidirectional, bias=bias)
-    y, _ = jaxlstm.lstm(params, X, batch_first=True)
+@pytest.mark.parametrize("cell", [jaxlstm.cells.LSTM, jaxlstm.cells.GRU], ids=["LSTM", "GRU"])
+def test_ours_to_flax_and_back(cell, num_layers, bidirectional, bias):
+    params = jaxlstm.init_fold(jax.random.key(0), cell, I, H, num_layers, bidirectional=bidirectional, bias=bias)
+    y, _ = jaxlstm.fold(cell, params, X, batch_first=True)
     layers = to_flax(params)
     assert_runs_as(from_flax(layers), y)
-    module = LINEN["Bidirectional" if bidirectional else "LSTMCell"]
+    single, both = ("LSTMCell", "Bidirectional") if cell == jaxlstm.cells.LSTM else ("GRUCell", "Bidirectional GRU")
+    module = LINEN[both if bidirectional else single]
     x = X
     for layer in layers:
         x = module.apply({"params": layer if bidirectional else {"cell": layer}}, x)
@@ -97,15 +102,16 @@ def test_ours_to_flax_and_back(num_layers, bidirectional, bias):
 
 def nnx_modules() -> dict[str, Any]:
     rngs = nnx.Rngs(0)
-    cells = [cell(I, H, rngs=rngs) for cell in (nnx.LSTMCell, nnx.OptimizedLSTMCell) * 2]
+    cells = [cell(I, H, rngs=rngs) for cell in (*(nnx.LSTMCell, nnx.OptimizedLSTMCell) * 2, nnx.GRUCell)]
     return {
         "LSTMCell": nnx.RNN(cells[0]),
         "OptimizedLSTMCell": nnx.RNN(cells[1]),
         "Bidirectional": nnx.Bidirectional(nnx.RNN(cells[2]), nnx.RNN(cells[3])),
+        "GRUCell": nnx.RNN(cells[4]),
     }
 
 
-@pytest.mark.parametrize("kind", ["LSTMCell", "OptimizedLSTMCell", "Bidirectional"])
+@pytest.mark.parametrize("kind", ["LSTMCell", "OptimizedLSTMCell", "Bidirectional", "GRUCell"])
 def test_nnx(kind):
     module = nnx_modules()[kind]
     nnx.update(module, shaken(nnx.state(module, nnx.Param)))
@@ -131,6 +137,7 @@ OTHER_EQUATIONS: dict[str, tuple[Any, str]] = {
         nnx.RNN(cell_of(nnx.LSTMCell, activation_fn=nnx.relu)),
         "activation_fn: expected tanh, .* got relu",
     ),
+    "a GRU's gate_fn": (nnx.RNN(cell_of(nnx.GRUCell, gate_fn=nnx.relu)), "gate_fn: expected sigmoid, .* got relu"),
     "a cell alone": (cell_of(gate_fn=nnx.relu), "gate_fn: expected sigmoid"),
     "reverse": (nnx.RNN(cell_of(), reverse=True), "reverse: this RNN runs over time in reverse"),
     "merge_fn": (nnx.Bidirectional(nnx.RNN(cell_of()), nnx.RNN(cell_of()), merge_fn=jnp.add), "merge_fn: .* got add"),
@@ -227,18 +234,20 @@ def test_haiku(num_layers):
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("bidirectional", [True, False])
-def test_equinox(bias, bidirectional):
+@pytest.mark.parametrize("kind", [equinox.nn.LSTMCell, equinox.nn.GRUCell])
+def test_equinox(kind, bias, bidirectional):
     def run(cell: Any, xs: jax.Array, reverse: bool) -> jax.Array:
         def step(state: Any, x: jax.Array) -> Any:
-            h, c = cell(x, state)
-            return (h, c), h
+            state = cell(x, state)
+            return state, state[0] if isinstance(state, tuple) else state
 
-        return jax.lax.scan(step, (jnp.zeros(H), jnp.zeros(H)), xs, reverse=reverse)[1]
+        start = (jnp.zeros(H), jnp.zeros(H)) if kind is equinox.nn.LSTMCell else jnp.zeros(H)
+        return jax.lax.scan(step, start, xs, reverse=reverse)[1]
 
     layers, expected, width = [], X, I
     for _ in range(2):
         keys = jax.random.split(jax.random.key(len(layers)), 1 + bidirectional)
-        cells = tuple(equinox.nn.LSTMCell(width, H, use_bias=bias, key=key) for key in keys)
+        cells = tuple(kind(width, H, use_bias=bias, key=key) for key in keys)
         ways = [jax.vmap(run, (None, 0, None))(cell, expected, k == 1) for k, cell in enumerate(cells)]
         layers.append(cells if bidirectional else cells[0])
         expected, width = jnp.concatenate(ways, -1), H * len(cells)
@@ -267,14 +276,15 @@ REFUSED: dict[str, tuple[Any, Any, str]] = {
     "flax: not an array": (from_flax, CELL | {"io": {"kernel": "x"}}, "params: io.kernel: expected one of float32"),
     "flax: not a mapping": (from_flax, np.ones(3), "params: expected a nested dict, .* got ndarray"),
     "haiku: a linear layer": (from_haiku, {"w": np.ones((3, 8), "f")}, "params: expected a mapping .* got ndarray"),
-    "haiku: other names": (from_haiku, {"w_i": 0, "w_h": 0, "b": 0}, "params: .* got w_i, w_h, b"),
+    "haiku: other names": (from_haiku, {"w_x": 0, "b": 0}, "params: .* got w_x, b"),
     "haiku: no input": (from_haiku, {"w": np.ones((2, 8), "f"), "b": np.ones(8, "f")}, r"params: w, b: .* \[2, 8\]"),
     "haiku: not gates": (from_haiku, {"w": np.ones((9, 7), "f"), "b": np.ones(7, "f")}, r"params: w, b: .* \[7\]"),
-    "equinox: a GRU": (
-        from_equinox,
-        equinox.nn.GRUCell(I, H, key=jax.random.key(0)),
-        r"cells: weight_hh: expected \[4H, H\] = \[16, 4\], got \[12, 4\]",
+    "flax: a minimal gated unit": (
+        from_flax,
+        nn.RNN(nn.MGUCell(H)).init(jax.random.key(0), X),
+        "params: missing or surplus: .*hn.kernel",
     ),
+    "haiku: a GRU": (from_haiku, {"gru": {"w_i": 0, "w_h": 0, "b": 0}}, "params: a haiku.GRU: its reset gate acts"),
     "equinox: no cell": (from_equinox, equinox.nn.Linear(I, H, key=jax.random.key(0)), "cells: .* got Linear"),
 }
 
@@ -286,6 +296,8 @@ def test_what_is_no_lstm_is_refused_with_words(case):
         importer(given)
 
 
-def test_flax_has_no_projection():
+def test_flax_has_no_projection_and_its_simple_cell_is_left_alone():
+    with pytest.raises(ValueError, match="params: expected an LSTM's or a GRU's, got an RNN's"):
+        to_flax(jaxlstm.init_fold(jax.random.key(0), jaxlstm.cells.RNN, I, H))
     with pytest.raises(ValueError, match="Flax's LSTM has none"):
         to_flax(jaxlstm.init_lstm(jax.random.key(0), I, H, proj_size=2))

@@ -92,10 +92,13 @@ def test_inspect_and_convert_read_a_run(finished, call, tmp_path):
     status, out, _ = call("inspect", finished)
     assert status == 0
     rows = [" ".join(line.split()) for line in out.splitlines() if "lstm" in line]
-    assert rows == ["params.params.lstm 2 1 64 to 16 float32"]
+    assert rows == ["params.params.lstm LSTM 2 1 64 to 16 float32"]
     for words in ((), ("--prefix", "params.params.lstm")):
         status, out, _ = call("convert", finished, tmp_path / "out.safetensors", *words)
-        assert (status, out) == (0, f"{tmp_path}/out.safetensors: layers 2, directions 1, sizes 64 to 16, float32.\n")
+        assert (status, out) == (
+            0,
+            f"{tmp_path}/out.safetensors: LSTM, layers 2, directions 1, sizes 64 to 16, float32.\n",
+        )
         converted = load_safetensors(tmp_path / "out.safetensors")
         expected = load_run(finished).params["params"]["lstm"]
         for name, leaf in jaxlstm.named_parameters(converted).items():

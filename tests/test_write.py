@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, whoever else is at work in the folder."""
 
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 from trees import assert_identical
 
 import jaxlstm
+from jaxlstm import _write
 from jaxlstm._write import replacing, unfinished
 from jaxlstm.cli.convert import convert
 from jaxlstm.interop import _files
@@ -62,15 +64,29 @@ def test_a_place_that_cannot_be_written_is_named_alike_in_every_format(ending, s
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_a_planted_link_leads_nowhere(ending, tmp_path):
+def test_a_planted_link_leads_nowhere(ending, tmp_path, monkeypatch):
+    """Not even one that foresaw the name."""
     path, victim = tmp_path / f"out.{ending}", tmp_path / "victim"
     victim.write_bytes(b"precious")
-    unfinished(path).symlink_to(victim)
+    names = iter([bytes(8).hex(), bytes(8).hex(), b"unforeseen".hex()[:16]])
+    monkeypatch.setattr(_write.secrets, "token_hex", lambda count: next(names))  # noqa: ARG005
+    planted = tmp_path / f".part.{bytes(8).hex()}.out.{ending}"
+    planted.symlink_to(victim)
     _files.save(PARAMS, path)
     assert victim.read_bytes() == b"precious"
-    assert unfinished(path).is_symlink()
+    assert unfinished(path.parent) == [planted]
+    assert next(names, None) is None, "the name is not secrets' own"
     (found,) = _files.find(path).values()
     np.testing.assert_array_equal(found.params()[0][0].weight_hh, PARAMS[0][0].weight_hh)
+
+
+def test_each_writer_has_a_name_of_its_own(tmp_path):
+    path, other = tmp_path / "o*t", tmp_path / "longer.o*t"
+    with replacing(path) as first, replacing(path) as second, replacing(other):
+        assert first.name != second.name
+        assert re.fullmatch(r"\.part\.[0-9a-f]{16}\.o\*t", first.name)
+        assert sorted(unfinished(path.parent)) == sorted([first, second])
+    assert unfinished(path.parent) == []
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

@@ -17,6 +17,9 @@ import safetensors.numpy
 from jaxlstm._write import naming, replacing
 from jaxlstm.cli._streams import say
 
+FOLDER = "checkpoints"
+"""In a run's."""
+
 _NAME = re.compile(r"(\d+)\.safetensors")
 _DIGEST = "sha256"
 
@@ -35,14 +38,14 @@ class Saved(NamedTuple):
 
 
 class Checkpoints:
-    """The newest two states of a run, in `out / "checkpoints"`; there may be a process that writes while another reads.
+    """The newest two states of a run, in `out / FOLDER`; there may be a process that writes while another reads.
 
     Args:
         out: the run's folder.
     """
 
     def __init__(self, out: Path):
-        self._out, self._folder = out, out / "checkpoints"
+        self._out, self._folder = out, out / FOLDER
 
     def steps(self) -> list[int]:
         """Of all that there are, in order."""

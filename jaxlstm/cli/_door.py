@@ -20,9 +20,9 @@ class _Entry(NamedTuple):
 COMMANDS = {
     "train": _Entry("jaxlstm.cli.train:train", "Train a character language model on the text of files."),
     "sample": _Entry("jaxlstm.cli.sample:sample", "Write text with a trained model."),
-    "bench": _Entry("jaxlstm.cli.bench:bench", "Compare jaxlstm with other LSTMs on the device at hand."),
-    "convert": _Entry("jaxlstm.cli.convert:convert", "Convert an LSTM from one file format to another."),
-    "inspect": _Entry("jaxlstm.cli.convert:inspect", "List the LSTMs in a file."),
+    "bench": _Entry("jaxlstm.cli.bench:bench", "Compare jaxlstm with other libraries on the device at hand."),
+    "convert": _Entry("jaxlstm.cli.convert:convert", "Convert LSTMs, GRUs and RNNs from one file format to another."),
+    "inspect": _Entry("jaxlstm.cli.convert:inspect", "List the LSTMs, GRUs and RNNs in a file, or in a run of train."),
 }
 """By name; each is imported only when it is called."""
 

@@ -14,7 +14,7 @@ LOCK = ".lock"
 
 @contextlib.contextmanager
 def held(out: Path) -> Iterator[None]:
-    """Have the folder, which is made if need be, to oneself; what a killed process left half-written goes.
+    """Have the folder, which is made if need be, to oneself.
 
     Raises:
         click.UsageError: another process has it.
@@ -24,8 +24,6 @@ def held(out: Path) -> Iterator[None]:
     # Open for writing, as NFS wants for a lock that excludes others.
     with (out / LOCK).open("a") as file:
         _lock(file.fileno(), out)
-        for part in out.rglob(".part.*"):
-            part.unlink()
         yield
 
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import click
 
-from jaxlstm._write import naming, replacing
+from jaxlstm._write import naming, replacing, unfinished
+from jaxlstm.cli._checkpoints import FOLDER
 from jaxlstm.cli._config import TrainConfig
 from jaxlstm.cli._lock import LOCK
 
@@ -71,6 +72,13 @@ def write(out: Path, record: Record) -> None:
     told = dataclasses.asdict(record)
     with naming(out / CONFIG), replacing(out / CONFIG) as temporary:
         temporary.write_text(json.dumps(told | {_DIGEST: _digest(told)}, indent=2) + "\n", encoding="utf-8")
+
+
+def tidy(out: Path) -> None:
+    """Delete what a killed process left half-written; whoever trains in the folder has it to itself."""
+    for folder in (out, out / FOLDER):
+        for left in unfinished(folder):
+            left.unlink()
 
 
 def load(out: Path) -> Record:

@@ -11,12 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from jaxlstm._check_cell import check_cell_params, check_params
-from jaxlstm._types import LSTMCellParams, LSTMParams
+from jaxlstm._types import CellParams, LSTMParams
 from jaxlstm.cli._isolated import isolated
 from jaxlstm.cli._signals import in_order
 from jaxlstm.interop import _files
-from jaxlstm.interop._cells import printable, reading, stacked
+from jaxlstm.interop._cells import cell_told_by, check, kind_of, printable, reading, stacked
 from jaxlstm.interop._found import Found, listed, pick
 
 _REVERSE = "runs over time in reverse only, which no parameter tells: flip x in time"
@@ -25,7 +24,7 @@ _REVERSE = "runs over time in reverse only, which no parameter tells: flip x in 
 class _Chosen(NamedTuple):
     """What a file holds by the names asked for: parameters of numpy's arrays, or else what there is to choose from."""
 
-    params: LSTMParams | LSTMCellParams | None
+    params: LSTMParams | CellParams | None
     reverse: bool = False
     rows: Iterable[list[str]] = ()
     refusal: str = ""
@@ -51,8 +50,9 @@ def convert(source: Path, target: Path, prefix: str | None, nodes: tuple[str, ..
         raise click.UsageError(printable(chosen.refusal))
     with _in_one_line(), in_order():
         _files.save(chosen.params, target)
-    layers, directions, sizes, dtype = _columns(chosen.params)
-    words = printable(f"{target}: layers {layers}, directions {directions}, sizes {sizes}, {written.dtype or dtype}.")
+    kind, layers, directions, sizes, dtype = _columns(chosen.params)
+    told = f"{kind}, layers {layers}, directions {directions}, sizes {sizes}, {written.dtype or dtype}"
+    words = printable(f"{target}: {told}.")
     return f"{words}\nIt {_REVERSE}." if chosen.reverse else words
 
 
@@ -68,7 +68,7 @@ def inspect(path: Path) -> list[list[str]]:
         with in_order():
             rows = isolated(_list, path, within)
         if not rows:
-            raise ValueError(f"{path}: no LSTM found.")
+            raise ValueError(f"{path}: no LSTM found, nor a GRU or RNN.")
     return rows
 
 
@@ -102,14 +102,14 @@ def _list(path: Path, within: str | None) -> list[list[str]]:
 
 
 def _rows(found: Mapping[str, Found]) -> list[list[str]]:
-    """What there is to say of every LSTM of a file, or why it can't be had."""
+    """What there is to say of everything in a file, or why it can't be had."""
     rows = []
     for name, each in listed(found).items():
         notes = [_REVERSE if each.reverse else "", f"below {each.above!r}" if each.above else "", each.note]
         try:
             columns = _columns(each.params())
         except ValueError as error:
-            columns, notes = [""] * 4, [str(error)]
+            columns, notes = [each.kind, *[""] * 4], [str(error)]
         rows.append([name or '""', *columns, "; ".join(filter(None, notes))])
     return rows
 
@@ -123,13 +123,14 @@ def _in_one_line() -> Iterator[None]:
         raise click.UsageError(printable(error)) from error
 
 
-def _columns(params: LSTMParams | LSTMCellParams) -> list[str]:
-    """What there is to say of an LSTM: layers, directions, sizes, dtype."""
-    cell = params if isinstance(params, LSTMCellParams) else params[0][0]
-    sizes = check_cell_params(params) if isinstance(params, LSTMCellParams) else check_params(params)
+def _columns(params: LSTMParams | CellParams) -> list[str]:
+    """What there is to say of an LSTM, GRU or RNN: which it is, layers, directions, sizes, dtype."""
+    cell = params if isinstance(params, CellParams) else params[0][0]
+    sizes = check(params)
     projected = f", projected to {sizes.output_size}" if cell.weight_hr is not None else ""
     bias = "" if cell.bias_ih is not None else ", no bias"
     return [
+        kind_of(cell_told_by(params)),
         str(sizes.num_layers),
         str(sizes.num_directions),
         f"{sizes.input_size} to {sizes.hidden_size}{projected}{bias}",
@@ -139,7 +140,7 @@ def _columns(params: LSTMParams | LSTMCellParams) -> list[str]:
 
 def show(rows: Iterable[list[str]]) -> None:
     """Print the table."""
-    table = Table("name", "layers", "directions", "sizes", "dtype", "note", box=SIMPLE)
+    table = Table("name", "cell", "layers", "directions", "sizes", "dtype", "note", box=SIMPLE)
     for row in rows:
         table.add_row(*(escape(printable(text)) for text in row))
     # However wide: a name that is cut short can't be copied.

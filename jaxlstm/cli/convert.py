@@ -1,4 +1,4 @@
-"""`jaxlstm convert` and `jaxlstm inspect`: LSTM weights from one file format to another, and what a file holds."""
+"""`jaxlstm convert` and `jaxlstm inspect`: LSTMs, GRUs and RNNs from one file to another, and what a file holds."""
 
 from pathlib import Path
 
@@ -15,15 +15,18 @@ import click
     help="Which LSTM of a .onnx, .h5 or .keras: the name of its node or layer. Given again, it stacks a layer on top.",
 )
 def convert(source: Path, target: Path, prefix: str | None, node: tuple[str, ...]) -> None:
-    """Convert the LSTM in IN to the format that OUT's ending names; IN may be the folder of a run of jaxlstm train.
+    """Convert the LSTM in IN to the format that OUT's ending names; or the GRU or RNN, where there is no LSTM.
+
+    IN may be the folder of a run of jaxlstm train.
 
     Endings are .pt, .pth, .pth.tar, .ckpt, .bin, .safetensors and .npz (arrays under PyTorch's names), .onnx, .h5,
     .hdf5 and .keras. Where IN holds several LSTMs that are not one stack, they are listed, and --prefix or --node
     chooses.
 
     Values stay as they are, but for this: .onnx, .h5 and .keras are written in float32; .h5 and .keras have one bias,
-    the sum of the two. OUT appears whole or not at all, and replaces a file that was there. No code in IN is run, and
-    it is read in a process of its own, within limits of time and memory.
+    the sum of the two. OUT appears whole or not at all, and replaces a file that was there; a kill may leave a
+    .part.*.OUT beside it, to be deleted. No code in IN is run, and it is read in a process of its own, within limits of
+    time and memory.
     """
     from jaxlstm.cli import _weights  # Here, since it takes seconds.
 
@@ -33,7 +36,7 @@ def convert(source: Path, target: Path, prefix: str | None, node: tuple[str, ...
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 def inspect(file: Path) -> None:
-    """List the LSTMs in FILE: their names, layers, directions and sizes.
+    """List the LSTMs, GRUs and RNNs in FILE: their names, layers, directions and sizes.
 
     FILE ends in .pt, .pth, .pth.tar, .ckpt, .bin, .safetensors, .npz, .onnx, .h5, .hdf5 or .keras, or is the folder of
     a run of jaxlstm train. No code in it is run, and it is read in a process of its own, within limits of time and

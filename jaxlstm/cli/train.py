@@ -137,6 +137,7 @@ def _begin(out: Path, saved: "Record | None", job: "Job", *, resume: bool) -> No
     from jaxlstm.cli._model import learning_rate
 
     config = job.record.config
+    _run.tidy(out)
     if saved is None or saved.config != config:
         _run.write(out, job.record)
     if saved is None and resume:

@@ -1,4 +1,4 @@
-"""What the importers and exporters of other libraries share: gate orders, one bias for two, and nesting into stacks."""
+"""What the importers and exporters of other libraries share: kinds of cells, gate orders, biases, stacks."""
 
 import errno
 import os
@@ -15,8 +15,12 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxlstm._check import FLOATS
-from jaxlstm._check_cell import check_params
-from jaxlstm._types import LSTMCellParams, LSTMParams
+from jaxlstm._check_cell import Sizes, check_cell_params, check_params
+from jaxlstm._types import Cell, CellParams, LSTMParams
+from jaxlstm.cells import GRU, LSTM, RNN
+
+CELLS = {4: LSTM, 3: GRU, 1: RNN}
+"""PyTorch's cells by G: how many times H their rows are tells them apart."""
 
 
 def need(module: str, package: str, purpose: str) -> Any:
@@ -97,26 +101,71 @@ def check_finite(name: str, array: np.ndarray) -> np.ndarray:
     return array
 
 
+def kind_of(cell: Cell) -> str:
+    """What a cell is called: "LSTM", "GRU", "RNN"."""
+    return cell.name.upper()
+
+
+def gates_of(rows: int, columns: int, projection: tuple[int, ...] | None = None) -> int | None:
+    """G, told by weight_hh `[G*H, P]` and, if there is one, weight_hr `[P, H]`; None for no cell of PyTorch's."""
+    hidden = columns if projection is None else projection[-1]
+    return next((gates for gates in CELLS if hidden and rows == gates * hidden), None)
+
+
+def cell_told_by(params: Any) -> Cell:
+    """The cell of PyTorch's that parameters are of; an LSTM where nothing tells, for whoever checks them to refuse."""
+    cell = params
+    while isinstance(cell, tuple | list) and not isinstance(cell, CellParams) and cell:
+        cell = cell[0]
+    weight_hh, weight_hr = getattr(cell, "weight_hh", None), getattr(cell, "weight_hr", None)
+    if len(getattr(weight_hh, "shape", ())) != 2:
+        return LSTM
+    return CELLS.get(gates_of(*weight_hh.shape, None if weight_hr is None else weight_hr.shape) or 4, LSTM)
+
+
+def check(params: Any) -> Sizes:
+    """Parameters, of a stack or of one cell, of a cell of PyTorch's."""
+    cell = cell_told_by(params)
+    single = isinstance(params, CellParams)
+    sizes = check_cell_params(params, cell=cell) if single else check_params(params, cell)
+    if any(each.extra is not None for each in ([params] if single else [c for cells in params for c in cells])):
+        raise ValueError(
+            f"params: expected those of PyTorch's {kind_of(cell)}, got extra, which is another cell's and has no name "
+            "there. Save the whole tree, by orbax for one."
+        )
+    return sizes
+
+
 def reorder(gates: Any, order: Sequence[int]) -> np.ndarray:
-    """The four gates along axis 0 in another order: block k of the result is block `order[k]` of `gates`."""
-    blocks = np.split(np.asarray(gates), 4)
+    """The gates along axis 0 in another order: block k of the result is block `order[k]` of `gates`."""
+    blocks = np.split(np.asarray(gates), len(order))
     return np.concatenate([blocks[k] for k in order])
 
 
 def cell_of(
     weight_ih: np.ndarray, weight_hh: np.ndarray, bias_ih: np.ndarray | None, bias_hh: np.ndarray | None
-) -> LSTMCellParams:
+) -> CellParams:
     """A cell."""
-    return LSTMCellParams(weight_ih, weight_hh, bias_ih, bias_hh)  # type: ignore
+    return CellParams(weight_ih, weight_hh, bias_ih, bias_hh)  # type: ignore
 
 
-def one_bias(weight_ih: np.ndarray, weight_hh: np.ndarray, bias: np.ndarray | None) -> LSTMCellParams:
+def one_bias(weight_ih: np.ndarray, weight_hh: np.ndarray, bias: np.ndarray | None) -> CellParams:
     """A cell of a library that has one bias: it becomes `bias_ih`, and `bias_hh` is zero."""
     return cell_of(weight_ih, weight_hh, bias, None if bias is None else np.zeros_like(bias))
 
 
-def summed_bias(cell: LSTMCellParams) -> np.ndarray | None:
-    """The one bias `[4H]` that a library with one bias takes, or None."""
+def candidate_bias(
+    weight_ih: np.ndarray, weight_hh: np.ndarray, bias: np.ndarray | None, bias_n: np.ndarray | None
+) -> CellParams:
+    """A GRU's cell of a library that has one bias `[3H]`, and a second one `[H]` for n's product with h alone."""
+    cell = one_bias(weight_ih, weight_hh, bias)
+    if bias_n is None or cell.bias_hh is None:
+        return cell
+    return cell._replace(bias_hh=np.concatenate([cell.bias_hh[: -len(bias_n)], bias_n]))  # type: ignore
+
+
+def summed_bias(cell: CellParams) -> np.ndarray | None:
+    """The one bias `[G*H]` that a library with one bias takes, or None."""
     if cell.bias_ih is None or cell.bias_hh is None:
         return None
     return np.asarray(cell.bias_ih) + np.asarray(cell.bias_hh)
@@ -127,10 +176,10 @@ def in_jax(params: Any) -> Any:
     return jax.tree.map(jnp.array, params)  # jnp.asarray promises no copy.
 
 
-def stacked(layers: Iterable[Iterable[LSTMCellParams]]) -> LSTMParams:
+def stacked(layers: Iterable[Iterable[CellParams]]) -> LSTMParams:
     """A stack over layers and directions of cells, seen to fit."""
     params = tuple(map(tuple, layers))
-    check_params(params)
+    check_params(params, cell_told_by(params))
     return params
 
 
@@ -146,10 +195,10 @@ def single_precision(params: LSTMParams, library: str) -> LSTMParams:
 
 def unprojected(params: LSTMParams, library: str) -> LSTMParams:
     """`params`, checked, if `library` can hold them."""
-    check_params(params)
+    check(params)
     if params[0][0].weight_hr is not None:
         raise ValueError(
             f"params: expected no projection (proj_size = 0), got weight_hr {list(params[0][0].weight_hr.shape)}. "
-            f"{library}'s LSTM has none: export it to PyTorch or safetensors."
+            f"{library}'s {kind_of(cell_told_by(params))} has none: export it to PyTorch or safetensors."
         )
     return params

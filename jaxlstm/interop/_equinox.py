@@ -1,23 +1,27 @@
-"""Equinox's LSTM cell, in. Its arrays are PyTorch's, gates i, f, g, o, with one bias."""
+"""Equinox's LSTM and GRU cells, in. Their arrays are PyTorch's, gates i, f, g, o and r, z, n, with one bias.
+
+The GRU's is of the input; a second one, `bias_n [H]`, is for n's product with h.
+"""
 
 from typing import Any
 
-from jaxlstm._types import LSTMCellParams, LSTMParams
-from jaxlstm.interop._cells import check_array, in_jax, one_bias, reading, stacked
+from jaxlstm._types import CellParams, LSTMParams
+from jaxlstm.interop._cells import candidate_bias, check_array, in_jax, reading, stacked
 
 
 def from_equinox(cells: Any) -> LSTMParams:
-    """Parameters from `equinox.nn.LSTMCell`.
+    """Parameters from `equinox.nn.LSTMCell` or `equinox.nn.GRUCell`.
 
     Args:
         cells: one cell, or a list over layers of a stack, first to last; a layer of two directions is a pair
             `(forward, backward)`.
 
     Returns:
-        `LSTMParams`; Equinox's one bias is `bias_ih`, and `bias_hh` is zero; without biases (`use_bias=False`), none.
+        `LSTMParams`, of `3H` rows for a GRU, which `jaxlstm.gru` runs. Equinox's one bias is `bias_ih`, and `bias_hh`
+        is zero but for the GRU's `bias_n`; without biases (`use_bias=False`), none.
 
     Raises:
-        ValueError: not an LSTM cell; arrays of other shapes or not floating. The message names the array.
+        ValueError: not one of these cells; arrays of other shapes or not floating. The message names the array.
 
     Source: https://docs.kidger.site/equinox/api/nn/rnn
 
@@ -32,13 +36,17 @@ def from_equinox(cells: Any) -> LSTMParams:
         )
 
 
-def _cell(cell: Any) -> LSTMCellParams:
+def _cell(cell: Any) -> CellParams:
     if not all(hasattr(cell, name) for name in ("weight_ih", "weight_hh", "bias")):
-        raise TypeError(f"expected an equinox.nn.LSTMCell, got {type(cell).__name__}.")
-    weight_hh = check_array("weight_hh", cell.weight_hh, "4H, H", (None, None))
+        raise TypeError(f"expected an equinox.nn.LSTMCell or GRUCell, got {type(cell).__name__}.")
+    gates = 3 if hasattr(cell, "bias_n") else 4
+    weight_hh = check_array("weight_hh", cell.weight_hh, f"{gates}H, H", (None, None))
     hidden = weight_hh.shape[1]
-    check_array("weight_hh", weight_hh, "4H, H", (4 * hidden, hidden))
-    weight_ih = check_array("weight_ih", cell.weight_ih, "4H, I", (4 * hidden, None))
-    return one_bias(
-        weight_ih, weight_hh, None if cell.bias is None else check_array("bias", cell.bias, "4H", (4 * hidden,))
-    )
+    check_array("weight_hh", weight_hh, f"{gates}H, H", (gates * hidden, hidden))
+    weight_ih = check_array("weight_ih", cell.weight_ih, f"{gates}H, I", (gates * hidden, None))
+
+    def bias(name: str, axes: str, size: int) -> Any:
+        value = getattr(cell, name, None)
+        return None if value is None else check_array(name, value, axes, (size,))
+
+    return candidate_bias(weight_ih, weight_hh, bias("bias", f"{gates}H", gates * hidden), bias("bias_n", "H", hidden))

@@ -1,11 +1,11 @@
-"""Any file of weights, by its ending: the LSTMs that it holds, and how one is written."""
+"""Any file of weights, by its ending: the LSTMs, GRUs and RNNs that it holds, and how one is written."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxlstm._types import LSTMCellParams, LSTMParams
+from jaxlstm._types import CellParams, LSTMParams
 from jaxlstm.interop import _keras_file, _keras_save, _onnx, _onnx_export, _safetensors, _state_dict
 from jaxlstm.interop._cells import reading
 from jaxlstm.interop._found import Found
@@ -64,14 +64,14 @@ def find(path: str | os.PathLike) -> dict[str, Found]:
     with reading(source):
         found = finder(path)
 
-    def read(each: Found) -> LSTMParams | LSTMCellParams:
+    def read(each: Found) -> LSTMParams | CellParams:
         with reading(source):
             return each.params()
 
     return {name: each._replace(params=lambda each=each: read(each)) for name, each in found.items()}
 
 
-def save(params: LSTMParams | LSTMCellParams, path: str | os.PathLike) -> None:
+def save(params: LSTMParams | CellParams, path: str | os.PathLike) -> None:
     """Write parameters in the format that the ending names; the file appears whole or not at all.
 
     Raises:
@@ -81,6 +81,6 @@ def save(params: LSTMParams | LSTMCellParams, path: str | os.PathLike) -> None:
     """
     chosen = format_of(path)
     # Only PyTorch's names know a cell from a stack of one.
-    if isinstance(params, LSTMCellParams) and chosen.chosen_by == "node":
+    if isinstance(params, CellParams) and chosen.chosen_by == "node":
         params = ((params,),)
     chosen.save(params, path)

@@ -1,17 +1,21 @@
-"""The LSTMs that a file holds: listed by name, read when one is picked."""
+"""The LSTMs, GRUs and RNNs that a file holds: listed by name, read when one is picked."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from jaxlstm._types import Cell
 from jaxlstm.interop._cells import stacked
+
+_KINDS = ("LSTM", "GRU", "RNN")
 
 
 class Found(NamedTuple):
-    """One LSTM of a file.
+    """One LSTM of a file, or another recurrent layer.
 
     Attributes:
-        params: reads it, as `LSTMParams` or `LSTMCellParams` of numpy's arrays; raises ValueError where it is malformed
-            or not an LSTM that this package can run.
+        params: reads it, as `LSTMParams` or `CellParams` of numpy's arrays; raises ValueError where it is malformed or
+            its equations are not those of PyTorch's cell of its kind.
+        kind: "LSTM", "GRU" or "RNN".
         reverse: it runs over time backwards only, which its parameters don't tell.
         upper: it is the upper layers of another one, which alone is listed.
         above: the name of the one that takes its output, where that is known and both are listed.
@@ -19,27 +23,34 @@ class Found(NamedTuple):
     """
 
     params: Callable[[], Any]
+    kind: str = "LSTM"
     reverse: bool = False
     upper: bool = False
     above: str | None = None
     note: str = ""
+    with_cell: Callable[[], tuple[Cell, Any]] | None = None
 
 
 def pick(found: Mapping[str, Found], name: str | None, option: str) -> Found:
-    """The one by that name, or the only one, or the only stack; `option` is what a caller names it by."""
+    """The one by that name, or else the only LSTM, or the only stack; where there is no LSTM, the only GRU, or RNN.
+
+    `option` is what a caller names it by.
+    """
     whole = listed(found)
     if not whole:
-        raise ValueError("no LSTM found.")
-    names = ", ".join(map(repr, whole))
+        raise ValueError("no LSTM found, nor a GRU or RNN.")
     if name is not None:
         if name not in found:
-            raise ValueError(f"{option}: no LSTM {name!r}, only {names}.")
+            raise ValueError(f"{option}: no LSTM {name!r}, only {', '.join(map(repr, whole))}.")
         return found[name]
-    layers = list(whole.values())
+    kind = min((each.kind for each in whole.values()), key=_KINDS.index)
+    whole = {name: each for name, each in whole.items() if each.kind == kind}
+    names, layers = ", ".join(map(repr, whole)), list(whole.values())
     if [each.above for each in layers] != [*list(whole)[1:], None]:
         notes = "; ".join(sorted({each.note for each in layers if each.note}))
         raise ValueError(
-            f"{len(whole)} LSTMs found. Choose one by {option}: {names}.{f' A name here is {notes}.' if notes else ''}"
+            f"{len(whole)} {kind}s found. Choose one by {option}: {names}."
+            + (f" {notes[0].upper()}{notes[1:]}." if notes else "")
         )
     if len(layers) == 1:
         return layers[0]

@@ -1,7 +1,11 @@
 """HDF5 files, read without trust in what their headers say, and never outside of themselves."""
 
+import io
+import re
+import struct
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,6 +18,8 @@ _LEAST_HEADER = 32
 """Bytes that any object of an HDF5 file takes in it, at the least."""
 _SLACK, _MOST_EXPANSION = 2**24, 16
 _DEFLATE, _SHUFFLE = 1, 2
+_VARIABLE_LENGTH = 9
+"""The class of a datatype whose values lie apart, behind their length and address."""
 
 
 class H5File:
@@ -27,7 +33,8 @@ class H5File:
     def __init__(self, source: Any, size: int) -> None:
         self.h5py = need("h5py", "h5py", "a Keras file")
         self.file = self.h5py.File(source, "r")
-        self._size = size
+        self._source, self._size = source, size
+        self._longest_texts: dict[str, int] = {}
         self._bytes_left = _SLACK + _MOST_EXPANSION * size
 
     def __enter__(self) -> "H5File":
@@ -59,14 +66,25 @@ class H5File:
         attribute = self.h5py.h5a.open(item.id, name)
         if attribute.shape != () or attribute.get_storage_size() > self._size:
             return None
+        if attribute.get_type().is_variable_str() and self._longest_text(key) > self._size:
+            raise ValueError(f"its {key} claims to be a text of {self._longest_text(key)} bytes.")
         value = item.attrs[key]
         return value.decode() if isinstance(value, bytes) else value if isinstance(value, str) else None
+
+    def _longest_text(self, key: str) -> int:
+        """What attributes of this name claim, at the most: libhdf5 takes that much memory before it looks for it."""
+        if key not in self._longest_texts:
+            data = self._source.getvalue() if isinstance(self._source, io.BytesIO) else Path(self._source).read_bytes()
+            self._longest_texts[key] = max(claimed_lengths(data, key), default=0)
+        return self._longest_texts[key]
 
     def array(self, dataset: Any) -> np.ndarray:
         """A dataset's values, all of which the file holds."""
         with reading(dataset.name):
             if dataset.is_virtual or dataset.external:
                 raise ValueError("its values are kept in another file.")
+            if dataset.dtype.hasobject:
+                raise ValueError("its values are texts or lists: expected numbers.")
             plist = dataset.id.get_create_plist()
             filters = [plist.get_filter(k)[0] for k in range(plist.get_nfilters())]
             stored = dataset.id.get_storage_size()
@@ -104,3 +122,22 @@ class H5File:
             target = values[place]
             target[...] = chunk[tuple(slice(n) for n in target.shape)]
         return values
+
+
+def claimed_lengths(data: bytes, key: str) -> Iterator[int]:
+    """The length that each text of variable length claims among the attributes of this name in a file's bytes.
+
+    An attribute message is a header, its name, a datatype, a dataspace and the value, here a length and an address.
+
+    Source: https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html#AttributeMessage
+    """
+    for match in re.finditer(re.escape(key.encode() + b"\0"), data):
+        for version, header, unit in ((1, 8, 8), (2, 8, 1), (3, 9, 1)):
+            if match.start() < header:
+                continue
+            told, _, *sizes = struct.unpack_from("<BBHHH", data, match.start() - header)
+            name, datatype, dataspace = (-(-size // unit) * unit for size in sizes)
+            kind, value = match.start() + name, match.start() + name + datatype + dataspace
+            fits = told == version and sizes[0] == len(match[0]) and value + 4 <= len(data)
+            if fits and data[kind] & 0xF == _VARIABLE_LENGTH:
+                yield struct.unpack_from("<I", data, value)[0]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlstm._types import LSTMCellParams, LSTMParams
+from jaxlstm._types import CellParams, LSTMParams
 from jaxlstm.interop._cells import check_array, in_jax, one_bias, reading, reorder, stacked
 
 _TO_IFGO = (0, 2, 1, 3)
@@ -26,8 +26,8 @@ def from_haiku(params: Any) -> LSTMParams:
         `LSTMParams`. Haiku's one bias, with the 1 that it adds to the forget gate, is `bias_ih`; `bias_hh` is zero.
 
     Raises:
-        ValueError: names other than w and b, or several modules; arrays of other shapes or not floating. The message
-            names the key.
+        ValueError: names other than w and b, or several modules; arrays of other shapes or not floating; a
+            `haiku.GRU`, which is another cell than PyTorch's. The message names the key.
 
     Source: https://dm-haiku.readthedocs.io/en/latest/api.html#lstm
 
@@ -40,12 +40,17 @@ def from_haiku(params: Any) -> LSTMParams:
         return in_jax(stacked([_cell(layer)] for layer in (params if isinstance(params, list) else [params])))
 
 
-def _cell(layer: Any) -> LSTMCellParams:
+def _cell(layer: Any) -> CellParams:
     if not isinstance(layer, Mapping):
         raise TypeError(f"expected a mapping of Haiku's names, got {type(layer).__name__}.")
     if len(layer) == 1:
         (inner,) = layer.values()
         return _cell(inner)
+    if set(layer) == {"w_i", "w_h", "b"}:
+        raise ValueError(
+            "a haiku.GRU: its reset gate acts on h before the product, W_hn (r * h), and PyTorch's after it, "
+            "r * (W_hn h). No weights make the one of the other, nor does a jaxlstm.Cell; keep it in Haiku."
+        )
     if set(layer) != {"w", "b"}:
         raise ValueError(f"expected the w and b of one LSTM, or a list over layers of these, got {', '.join(layer)}.")
     b = check_array("b", layer["b"], "4H", (None,))

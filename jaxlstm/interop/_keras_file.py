@@ -31,7 +31,7 @@ _NAMED = ("kernel", "recurrent_kernel", "bias")
 _NUMBERED = ("0", "1", "2")
 _MODEL, _OPTIMIZERS = "model_weights", ("optimizer", "optimizer_weights")
 _MOST_CONFIG = 2**20
-_GROUP_NAME = "a group's name, as the file has none of layers"
+_GROUP_NAME = "a name here is a group's name, as the file has none of layers"
 _REMEDY = "Load the model in Keras and give the layer itself, or its get_weights()."
 _NOT_TOLD = f"the file's configuration does not tell its equations. {_REMEDY}"
 

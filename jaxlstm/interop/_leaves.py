@@ -12,11 +12,11 @@ import numpy as np
 from jaxlstm._check import FLOATS
 from jaxlstm._init import cell_shapes, stack_shapes
 from jaxlstm._names import suffix, unflatten
-from jaxlstm._types import LSTMCellParams, LSTMParams
+from jaxlstm._types import AXES, CellParams, LSTMParams
+from jaxlstm.interop._cells import CELLS, gates_of, kind_of
 from jaxlstm.interop._reparametrized import refuse_reparametrized
 
-_FIELDS = {"weight_ih": "4H, I", "weight_hh": "4H, P", "bias_ih": "4H", "bias_hh": "4H", "weight_hr": "P, H"}
-_NAME = re.compile(rf"({'|'.join(_FIELDS)})(?:_l(0|[1-9][0-9]{{0,3}})(_reverse)?)?")
+_NAME = re.compile(rf"({'|'.join(AXES)})(?:_l(0|[1-9][0-9]{{0,3}})(_reverse)?)?")
 
 
 class Layout(NamedTuple):
@@ -28,7 +28,7 @@ class Layout(NamedTuple):
 
 
 def layout(keys: Iterable[str], prefix: str) -> Layout:
-    """Sort out the keys below `prefix`: each must be a parameter of one LSTM, and none of its may be missing.
+    """Sort out the keys below `prefix`: each must be a parameter of one LSTM, GRU or RNN, and none may be missing.
 
     Raises:
         ValueError: no key, a surplus key, a missing one; the message names it.
@@ -46,13 +46,13 @@ def layout(keys: Iterable[str], prefix: str) -> Layout:
     fields, num_layers, num_directions = {"weight_ih", "weight_hh"}, 1, 1
     for name, match in matches.items():
         if not match or bool(match[2]) != stacked:
-            raise ValueError(f"{names[name]}: not a parameter of this LSTM. {_remedy(keys)}")
+            raise ValueError(f"{names[name]}: not a parameter of this LSTM, GRU or RNN. {_remedy(keys)}")
         fields |= {"bias_ih", "bias_hh"} if match[1].startswith("bias") else {match[1]}
         num_layers = max(num_layers, 1 + int(match[2] or 0))
         num_directions = 2 if match[3] else num_directions
 
     tails = (suffix(k, d) for k in range(num_layers) for d in range(num_directions)) if stacked else ("",)
-    for name in (field + tail for tail in tails for field in _FIELDS if field in fields):
+    for name in (field + tail for tail in tails for field in AXES if field in fields):
         if name not in names:
             raise ValueError(
                 f"{prefix}{name}: missing. All layers and directions have the same parameters, here "
@@ -61,7 +61,7 @@ def layout(keys: Iterable[str], prefix: str) -> Layout:
     return Layout(names, num_layers if stacked else 0, num_directions)
 
 
-def assemble(layout: Layout, leaves: Mapping[str, np.ndarray]) -> LSTMParams | LSTMCellParams:
+def assemble(layout: Layout, leaves: Mapping[str, np.ndarray]) -> LSTMParams | CellParams:
     """Parameters from arrays by PyTorch's names, once their dtypes and shapes are seen to fit.
 
     Raises:
@@ -73,46 +73,52 @@ def assemble(layout: Layout, leaves: Mapping[str, np.ndarray]) -> LSTMParams | L
             raise TypeError(
                 f"{layout.keys[name]}: expected one of {', '.join(FLOATS)}, got {leaf.dtype}. Convert it first."
             )
-    for name, shape in _shapes(layout, leaves).items():
+    gates, shapes = _shapes(layout, leaves)
+    for name, shape in shapes.items():
         if leaves[name].shape != shape:
-            axes = _FIELDS[name.partition("_l")[0]]
+            axes = ", ".join(AXES[name.partition("_l")[0]]).replace("G*", str(gates) if gates > 1 else "")
             _refuse_shape(layout.keys[name], f"[{axes}] = {list(shape)}", leaves[name])
 
     if layout.num_layers:
         return unflatten(leaves, layout.num_layers, layout.num_directions)
-    return LSTMCellParams(**leaves)  # type: ignore
+    return CellParams(**leaves)  # type: ignore
 
 
-def _shapes(layout: Layout, leaves: Mapping[str, np.ndarray]) -> dict[str, tuple]:
-    """The shapes that go with I, H and P, as the first cell's weights tell them."""
+def _shapes(layout: Layout, leaves: Mapping[str, np.ndarray]) -> tuple[int, dict[str, tuple]]:
+    """G, and the shapes that go with it and with I, H and P, as the first cell's weights tell them."""
     first = suffix(0, 0) if layout.num_layers else ""
-    key, weight_ih = layout.keys["weight_ih" + first], leaves["weight_ih" + first]
-    if weight_ih.ndim != 2 or not weight_ih.shape[0] or weight_ih.shape[0] % 4:
-        _refuse_shape(key, "[4H, I], rows a multiple of 4", weight_ih)
-    hidden_size, input_size = weight_ih.shape[0] // 4, weight_ih.shape[1]
-    proj_size = 0
+
+    def of_first(field: str, axes: str) -> np.ndarray:
+        leaf = leaves[field + first]
+        if leaf.ndim != 2 or not leaf.size:
+            _refuse_shape(layout.keys[field + first], f"[{axes}]", leaf)
+        return leaf
+
+    weight_ih, weight_hh = of_first("weight_ih", "4H, I"), of_first("weight_hh", "4H, P")
+    hidden_size, proj_size = weight_hh.shape[1], 0
     if "weight_hr" + first in leaves:
-        key, weight_hr = layout.keys["weight_hr" + first], leaves["weight_hr" + first]
-        if weight_hr.ndim != 2 or not 0 < weight_hr.shape[0] < hidden_size:
-            _refuse_shape(key, f"[P, H] with 0 < P < H = {hidden_size}", weight_hr)
-        proj_size = weight_hr.shape[0]
+        weight_hr = of_first("weight_hr", "P, H")
+        proj_size, hidden_size = weight_hr.shape
+        if proj_size >= hidden_size:
+            _refuse_shape(layout.keys["weight_hr" + first], f"[P, H] with 0 < P < H = {hidden_size}", weight_hr)
+    gates = gates_of(len(weight_hh), hidden_size)
+    if gates is None:
+        rows = " or ".join(f"{gates * hidden_size} ({kind_of(cell)})" for gates, cell in CELLS.items())
+        _refuse_shape(
+            layout.keys["weight_hh" + first], f"[4H, P], for H = {hidden_size} with rows of {rows}", weight_hh
+        )
     bias = "bias_ih" + first in leaves
+    sizes = {"bias": bias, "proj_size": proj_size, "num_gates": gates}
     if not layout.num_layers:
-        return cell_shapes(input_size, hidden_size, bias=bias, proj_size=proj_size)
-    return stack_shapes(
-        input_size,
-        hidden_size,
-        layout.num_layers,
-        bias=bias,
-        bidirectional=layout.num_directions == 2,
-        proj_size=proj_size,
-    )
+        return gates, cell_shapes(weight_ih.shape[1], hidden_size, **sizes)
+    both = layout.num_directions == 2
+    return gates, stack_shapes(weight_ih.shape[1], hidden_size, layout.num_layers, bidirectional=both, **sizes)
 
 
 def _refuse_shape(key: str, expected: str, leaf: np.ndarray) -> NoReturn:
     raise ValueError(
         f"{key}: expected {expected}, got {list(leaf.shape)}. "
-        "All parameters of an LSTM must agree in H, P and I, where layers above the first have I = D*P."
+        "All parameters of a stack must agree in H, P and I, where layers above the first have I = D*P."
     )
 
 

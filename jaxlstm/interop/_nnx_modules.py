@@ -10,7 +10,7 @@ _OURS = {"gate_fn": (jax.nn.sigmoid, jax.lax.logistic), "activation_fn": (jnp.ta
 
 
 def refuse_other_equations(module: Any, *, backward: bool = False) -> None:
-    """Only a module that computes what PyTorch's LSTM does passes; so does what is no module, and tells nothing.
+    """Only a module that computes what PyTorch's LSTM or GRU does passes; so does what is no module, and tells nothing.
 
     Args:
         module: a cell, an `RNN` of one, or a `Bidirectional` of two.
@@ -32,12 +32,12 @@ def refuse_other_equations(module: Any, *, backward: bool = False) -> None:
                 "time; or give it as the second of a pair, (forward, backward)."
             )
         refuse_other_equations(module.cell)
-    elif isinstance(module, nnx.LSTMCell | nnx.OptimizedLSTMCell):
+    elif isinstance(module, nnx.LSTMCell | nnx.OptimizedLSTMCell | nnx.GRUCell):
         _refuse_other_cells(nnx, module)
 
 
 def _refuse_other_cells(nnx: Any, cell: Any) -> None:
-    theirs = nnx.LSTMCell if isinstance(cell, nnx.LSTMCell) else nnx.OptimizedLSTMCell
+    theirs = next(kind for kind in (nnx.LSTMCell, nnx.OptimizedLSTMCell, nnx.GRUCell) if isinstance(cell, kind))
     if type(cell).__call__ is not theirs.__call__:
         raise ValueError(f"{type(cell).__name__}: a class of its own equations; expected nnx.{theirs.__name__}'s.")
     for name, ours in _OURS.items():

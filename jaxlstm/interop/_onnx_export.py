@@ -21,9 +21,10 @@ def to_onnx(params: LSTMParams, path: str | os.PathLike, *, batch_first: bool = 
     counts as T, and an empty batch (B = 0) crashes ONNX Runtime 1.32.
 
     An input that may be left out has its default in the model, as an initializer of its name; ONNX Runtime logs a
-    warning for each of the three, because it can't fold them into constants. Of the converters to float16,
-    onnxconverter-common's takes the file as it is, but with `keep_io_types=True` it leaves the defaults of h_0 and c_0
-    in another type than the inputs: take the two out of the model's initializers first; they are then to be given.
+    warning for each of the three, because it can't fold them into constants. Of the converters to float16, ONNX
+    Runtime's (`onnxruntime.transformers.float16`) takes the file as it is. So does onnxconverter-common 1.16, but with
+    `keep_io_types=True` it converts every default of an input and leaves the input as it was, whatever the graph: take
+    h_0 and c_0 out of the model's initializers first; they are then to be given.
 
     Args:
         params: of a stack, float32, bfloat16 or float16. ONNX Runtime's LSTM computes in float32 only, so the file's

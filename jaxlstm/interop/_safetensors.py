@@ -6,7 +6,7 @@ from typing import Any
 import safetensors
 import safetensors.numpy
 
-from jaxlstm._types import LSTMCellParams, LSTMParams
+from jaxlstm._types import CellParams, LSTMParams
 from jaxlstm._write import replacing
 from jaxlstm.interop._cells import check_finite, file_size, in_jax, printable
 from jaxlstm.interop._leaves import assemble, layout
@@ -24,8 +24,8 @@ def load_safetensors(path: str | os.PathLike, prefix: str = "") -> Any:
             below it must belong to the LSTM.
 
     Returns:
-        `LSTMParams`, or `LSTMCellParams` where names have no `_l0`, in the file's dtypes; where JAX's
-        `jax_enable_x64` is off, as it is by default, float64 becomes float32.
+        `LSTMParams`, or `CellParams` where names have no `_l0`, in the file's dtypes; where JAX's
+        `jax_enable_x64` is off, as it is by default, float64 becomes float32. Rows tell the cell, as in `from_torch`.
 
     Raises:
         OSError: no such file, or one that may not be read.
@@ -67,7 +67,7 @@ def load_safetensors(path: str | os.PathLike, prefix: str = "") -> Any:
         raise type(error)(f"{path}: {printable(error)}") from error
 
 
-def save_safetensors(params: LSTMParams | LSTMCellParams, path: str | os.PathLike) -> None:
+def save_safetensors(params: LSTMParams | CellParams, path: str | os.PathLike) -> None:
     """Write parameters to a safetensors file under PyTorch's names, value for value.
 
     The file appears whole or not at all, and replaces one that was there.

@@ -13,9 +13,9 @@ import numpy as np
 import safetensors
 
 from jaxlstm._names import flatten
-from jaxlstm._types import LSTMCellParams, LSTMParams
+from jaxlstm._types import CellParams, LSTMParams
 from jaxlstm._write import replacing
-from jaxlstm.interop._cells import check_finite, file_size, need, reading
+from jaxlstm.interop._cells import CELLS, check_finite, file_size, gates_of, kind_of, need, reading
 from jaxlstm.interop._found import Found
 from jaxlstm.interop._reparametrized import explicit
 from jaxlstm.interop._torch import from_leaves, to_torch
@@ -23,6 +23,7 @@ from jaxlstm.interop._zip import SLACK, check_sums, open_zip
 
 _NAME = re.compile(r"(|.*\.)(?:weight_ih|weight_hh|bias_ih|bias_hh|weight_hr)(_l\d+(?:_reverse)?)?")
 _PART = re.compile(r"[^.]*\.")
+_NOT_TOLD = "nothing tells its nonlinearity, which is taken for tanh"
 _MOST_ENTRIES, _LONGEST_NAME = 100_000, 1000
 
 
@@ -77,7 +78,7 @@ def find_npz(path: str | os.PathLike) -> dict[str, Found]:
     return _found({key: array.shape for key, array in arrays.items()}, lambda keys: {key: arrays[key] for key in keys})
 
 
-def save_torch(params: LSTMParams | LSTMCellParams, path: str | os.PathLike) -> None:
+def save_torch(params: LSTMParams | CellParams, path: str | os.PathLike) -> None:
     """Write a `state_dict`, which `torch.load(path, weights_only=True)` reads."""
     torch = need("torch", "torch", "a PyTorch checkpoint")
 
@@ -90,7 +91,7 @@ def save_torch(params: LSTMParams | LSTMCellParams, path: str | os.PathLike) -> 
         torch.save({name: tensor(array) for name, array in to_torch(params).items()}, temporary)
 
 
-def save_npz(params: LSTMParams | LSTMCellParams, path: str | os.PathLike) -> None:
+def save_npz(params: LSTMParams | CellParams, path: str | os.PathLike) -> None:
     """Write an npz file."""
     arrays = to_torch(params)
     for name, array in arrays.items():
@@ -129,7 +130,7 @@ def _npy(name: str, data: bytes) -> np.ndarray:
 
 
 def _found(shapes: Mapping[str, tuple[int, ...]], read: Callable[[list[str]], Mapping[str, Any]]) -> dict[str, Found]:
-    """The LSTMs among keys by their prefix. GRUs and plain RNNs have the same names: only their rows differ."""
+    """The LSTMs, GRUs and RNNs among keys by their prefix."""
     matches = (_NAME.fullmatch(key) for key in explicit(shapes))
     below: dict[str, list[str]] = {match[1]: [] for match in matches if match}
     for key in shapes:
@@ -138,16 +139,25 @@ def _found(shapes: Mapping[str, tuple[int, ...]], read: Callable[[list[str]], Ma
             if prefix in below:
                 below[prefix].append(key)
     return {
-        prefix.removesuffix("."): Found(lambda prefix=prefix, keys=keys: _params(prefix, keys, read))
+        prefix.removesuffix("."): Found(
+            lambda prefix=prefix, keys=keys: _params(prefix, keys, read),
+            kind=(kind := _kind(shapes, prefix)),
+            note=_NOT_TOLD if kind == "RNN" else "",
+        )
         for prefix, keys in below.items()
-        if not _is_other_rnn(shapes, prefix)
     }
 
 
-def _is_other_rnn(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> bool:
-    shape = shapes.get(f"{prefix}weight_hh_l0", shapes.get(f"{prefix}weight_hh", ()))
-    projected = f"{prefix}weight_hr_l0" in shapes or f"{prefix}weight_hr" in shapes
-    return not projected and len(shape) == 2 and shape[0] in (shape[1], 3 * shape[1])
+def _kind(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> str:
+    """What weight_hh and weight_hr tell; an LSTM where they tell nothing, for whoever reads it to refuse."""
+
+    def of_first(field: str) -> tuple[int, ...] | None:
+        shape = shapes.get(f"{prefix}{field}_l0", shapes.get(f"{prefix}{field}"))
+        return shape if shape and len(shape) == 2 else None
+
+    weight_hh = of_first("weight_hh")
+    gates = gates_of(*weight_hh, of_first("weight_hr")) if weight_hh else None
+    return kind_of(CELLS[gates or 4])
 
 
 def _params(prefix: str, keys: list[str], read: Callable[[list[str]], Mapping[str, Any]]) -> Any:

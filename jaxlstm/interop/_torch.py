@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxlstm._check_cell import check_cell_params, check_params
 from jaxlstm._names import flatten
-from jaxlstm._types import LSTMCellParams, LSTMParams
-from jaxlstm.interop._cells import as_numpy, in_jax
+from jaxlstm._types import CellParams, LSTMParams
+from jaxlstm.interop._cells import as_numpy, check, in_jax
 from jaxlstm.interop._leaves import assemble, layout
 from jaxlstm.interop._reparametrized import explicit
 from jaxlstm.interop._trees import joined, unwrapped
@@ -18,21 +17,22 @@ def from_torch(source: Any, prefix: str = "") -> Any:
     """Parameters from PyTorch, value for value.
 
     Args:
-        source: a `state_dict`, an `nn.LSTM`, an `nn.LSTMCell` or a module that holds one, or any mapping of PyTorch's
-            names to arrays, torch's on any device, numpy's or JAX's; nested ones too, as a checkpoint of
-            `{"model": state_dict}`, variables of `jaxlstm.LSTM`, a `jaxlstm.nnx.LSTM`, or what orbax restores of one.
-            Weights under weight norm are computed.
+        source: a `state_dict`, an `nn.LSTM`, `nn.GRU` or `nn.RNN`, one of their cells or a module that holds one, or
+            any mapping of PyTorch's names to arrays, torch's on any device, numpy's or JAX's; nested ones too, as a
+            checkpoint of `{"model": state_dict}`, variables of `jaxlstm.LSTM`, a `jaxlstm.nnx.LSTM`, or what orbax
+            restores of one. Weights under weight norm are computed.
         prefix: which layer of a larger model: "encoder.lstm" takes the keys that start with "encoder.lstm." (or with
             "encoder.lstm/", where that is how they are joined). Every key below it must belong to the LSTM.
 
     Returns:
-        `LSTMParams`, or `LSTMCellParams` where names have no `_l0`; copies, in the source's dtypes. Where JAX's
-        `jax_enable_x64` is off, as it is by default, float64 becomes float32. `batch_first` and `dropout` are no
-        parameters: tell them to `jaxlstm.lstm`.
+        `LSTMParams`, or `CellParams` where names have no `_l0`; copies, in the source's dtypes. Where JAX's
+        `jax_enable_x64` is off, as it is by default, float64 becomes float32. Rows tell the cell: 4H are for
+        `jaxlstm.lstm`, 3H for `jaxlstm.gru`, H for `jaxlstm.fold` of `cells.RNN`. `batch_first` and `dropout` are no
+        parameters: tell them to these. Nor is an RNN's nonlinearity, which only a module tells: `cells.RNN` has tanh.
 
     Raises:
         ValueError: a missing or surplus key, a wrong shape, or a weight that is quantized, pruned or parametrized
-            otherwise; the message names the key.
+            otherwise; the message names the key. An RNN module whose nonlinearity is not tanh.
         TypeError: a source that is no mapping, or a leaf that is no floating array.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
@@ -47,11 +47,12 @@ def from_torch(source: Any, prefix: str = "") -> Any:
     >>> output, state = jaxlstm.lstm(params, jnp.ones((7, 2, 3)))
     """
     if callable(getattr(source, "state_dict", None)):
+        _refuse_other_nonlinearity(source, prefix)
         source = source.state_dict()
     source = unwrapped(source)
     if not isinstance(source, Mapping):
         raise TypeError(
-            "source: expected a state_dict, an nn.LSTM, an nn.LSTMCell or a mapping of names to arrays, got "
+            "source: expected a state_dict, an nn.LSTM, nn.GRU, nn.RNN or a mapping of names to arrays, got "
             f"{type(source).__name__}. Load a file first: torch.load(path, weights_only=True)."
         )
     if set(source) == {"params"} and not prefix.startswith("params"):  # Linen's variables.
@@ -59,25 +60,35 @@ def from_torch(source: Any, prefix: str = "") -> Any:
     return in_jax(from_leaves(joined(source), prefix))
 
 
-def from_leaves(source: Mapping[str, Any], prefix: str = "") -> LSTMParams | LSTMCellParams:
+def _refuse_other_nonlinearity(module: Any, prefix: str) -> None:
+    for name, inner in getattr(module, "named_modules", dict)():
+        given = getattr(inner, "nonlinearity", "tanh")
+        if name == prefix.removesuffix(".") and given != "tanh":
+            raise ValueError(
+                f"{prefix or 'source'}: an RNN whose nonlinearity is {given!r}; cells.RNN has 'tanh'. Give its "
+                "state_dict(), and run it by jaxlstm.fold with a Cell whose rule has that."
+            )
+
+
+def from_leaves(source: Mapping[str, Any], prefix: str = "") -> LSTMParams | CellParams:
     """As `from_torch`, from leaves by their whole names, and in numpy."""
     leaves = explicit(source)
     plan = layout(leaves, prefix)
     return assemble(plan, {name: as_numpy(key, leaves[key]()) for name, key in plan.keys.items()})
 
 
-def to_torch(params: LSTMParams | LSTMCellParams) -> dict[str, np.ndarray]:
+def to_torch(params: LSTMParams | CellParams) -> dict[str, np.ndarray]:
     """Parameters under PyTorch's names, value for value.
 
     Args:
-        params: of a stack or of one cell.
+        params: of a stack or of one cell, of an LSTM, a GRU or an RNN.
 
     Returns:
         Arrays of numpy by name, copies, in the parameters' dtypes. `torch.from_numpy` takes each, but for bfloat16,
         which torch does not know in numpy: `torch.from_numpy(a.view(np.int16)).view(torch.bfloat16)`.
 
     Raises:
-        ValueError, TypeError: parameters that `jaxlstm.lstm` would refuse.
+        ValueError, TypeError: parameters that do not fit together, or that have `extra`, for which PyTorch has no name.
 
     >>> import jax, jaxlstm
     >>> state_dict = jaxlstm.interop.to_torch(jaxlstm.init_lstm(jax.random.key(0), input_size=3, hidden_size=5))
@@ -86,9 +97,6 @@ def to_torch(params: LSTMParams | LSTMCellParams) -> dict[str, np.ndarray]:
 
     In PyTorch: `nn.LSTM(3, 5).load_state_dict({name: torch.from_numpy(a) for name, a in state_dict.items()})`.
     """
-    if isinstance(params, LSTMCellParams):
-        check_cell_params(params)
-    else:
-        check_params(params)
+    check(params)
     # Row-major, as files want it, and writable, as torch wants it: a JAX array's own numpy view is read-only.
     return {name: np.array(leaf, order="C") for name, leaf in flatten(params).items()}

@@ -4,6 +4,7 @@
 
 #include "instruction_sets.h"
 #include "jobs.h"
+#include "pages.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace jaxlstm {
@@ -42,6 +43,7 @@ class Binder {
     auto buffer = results_.get<ffi::AnyBuffer>(result_);
     if (!buffer) throw Refused("a result is missing");
     pointer = checked<T>(**buffer, elements, presence, "result " + std::to_string(result_++));
+    if (pointer) prefer_large_pages(pointer, (**buffer).size_bytes());
   }
 
  private:

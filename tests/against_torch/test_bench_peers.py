@@ -20,8 +20,8 @@ def crew(tmp_path_factory):
         yield crew
 
 
-def numbers(crew: _crew.Crew, peer: str, shape: Shape) -> dict[str, np.ndarray]:
-    crew.ask(peer, "build", shape=shape, dtype="float64", platform="cpu")
+def numbers(crew: _crew.Crew, peer: str, shape: Shape, cell: str) -> dict[str, np.ndarray]:
+    crew.ask(peer, "build", shape=shape, cell=cell, dtype="float64", platform="cpu")
     found = {}
     for mode in PEERS[peer].modes:
         crew.ask(peer, "compile", mode=mode)
@@ -29,38 +29,42 @@ def numbers(crew: _crew.Crew, peer: str, shape: Shape) -> dict[str, np.ndarray]:
     return found
 
 
-@pytest.fixture(scope="module", params=SHAPES, ids=str)
-def shape_and_expected(request, crew):
-    return request.param, numbers(crew, "torch", request.param)
+@pytest.mark.parametrize(("shape", "cell"), [(SHAPES[0], "lstm"), (SHAPES[1], "lstm"), (SHAPES[1], "gru")])
+def test_computes_what_pytorch_computes(crew, shape, cell):
+    expected = numbers(crew, "torch", shape, cell)
+    states = 2 if cell == "lstm" else 1
+    assert len(expected) == 2 + states + 4 * shape.layers * shape.directions
+    for peer in TOLERANCES:
+        if cell in PEERS[peer].cells:
+            _check(numbers(crew, peer, shape, cell), expected, peer)
 
 
-@pytest.mark.parametrize("peer", TOLERANCES)
-def test_computes_what_pytorch_computes(crew, shape_and_expected, peer):
-    shape, expected = shape_and_expected
-    found = numbers(crew, peer, shape)
+def _check(found, expected, peer):
     assert found.keys() == expected.keys()
-    assert len(expected) == 4 + 4 * shape.layers * shape.directions
     most, where = difference(found, expected)
-    assert most <= TOLERANCES[peer], where
+    assert most <= TOLERANCES[peer], (peer, where)
 
 
-def test_onnx_runtime_computes_what_pytorch_computes(tmp_path):
-    shape = SHAPES[1]
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_onnx_runtime_computes_what_pytorch_computes(tmp_path, cell):
+    work = {"shape": SHAPES[1], "cell": cell, "platform": "cpu"}
     with _crew.Crew(tmp_path, None, "float32") as crew:
         found, expected = {}, {}
         for peer, numbers in (("onnxruntime", found), ("torch", expected)):
-            crew.ask(peer, "build", shape=shape, dtype="float32", platform="cpu", modes=["fwd"])
+            crew.ask(peer, "build", **work, dtype="float32", modes=["fwd"])
             crew.ask(peer, "compile", mode="fwd")
             numbers |= crew.numbers(peer, "fwd")
         assert found.keys() == expected.keys()
         assert difference(found, expected)[0] <= 1e-6
         with pytest.raises(_crew.PeerError, match="float32 only, not float64"):
-            crew.ask("onnxruntime", "build", shape=shape, dtype="float64", platform="cpu")
+            crew.ask("onnxruntime", "build", **work, dtype="float64")
 
 
 def test_times_pytorch_and_keras_in_bfloat16(monkeypatch):
     monkeypatch.setattr(_rounds, "ROUND_S", 0.01)
-    settings = _rounds.Settings([Shape(2, 30, 8, 16, 2)], MODES, "bfloat16", 1, None, ["jaxlstm", "torch", "keras"])
+    settings = _rounds.Settings(
+        [Shape(2, 30, 8, 16, 2)], "lstm", MODES, "bfloat16", 1, None, ["jaxlstm", "torch", "keras"]
+    )
     told = []
     results = _rounds.run(settings, told.append)
     assert len(told) == settings.stretches() == 6

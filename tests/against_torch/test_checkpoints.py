@@ -1,6 +1,8 @@
 """Checkpoints as people save them: nested, under weight norm, pruned, quantized, damaged."""
 
 import importlib
+import os
+import pickle
 import warnings
 import zipfile
 from typing import Any
@@ -11,9 +13,11 @@ import pytest
 import torch
 import torch.nn.utils.prune
 from click.testing import CliRunner
+from mutate import read_all
 from trees import assert_identical
 
 import jaxlstm
+from jaxlstm.cli import _isolated
 from jaxlstm.cli.convert import inspect
 from jaxlstm.interop import _files, from_haiku, from_onnx, from_torch, to_onnx
 
@@ -134,6 +138,28 @@ def test_dictionaries_that_hold_each_other_are_refused(tmp_path):
         _files.find(tmp_path / "model.pt")
     with pytest.raises(ValueError, match="dictionaries more than 64 deep, or that hold each other"):
         from_torch(first)
+
+
+def test_what_has_no_end_is_not_read(tmp_path):
+    for path in (tmp_path / "pipe.pt", tmp_path / "zero.pt"):
+        os.mkfifo(path) if path.stem == "pipe" else path.symlink_to("/dev/zero")
+        with pytest.raises(ValueError, match=f"^{path}: a pipe or device: expected a file"):
+            _files.find(path)
+
+
+def test_keys_that_take_for_ever_to_hash_are_given_up(tmp_path, monkeypatch):
+    """A tuple of itself twice, fifty times over, inside of what `torch.load` takes for data."""
+    monkeypatch.setattr(_isolated, "_SECONDS", 1)
+    monkeypatch.setattr(_isolated, "_PATIENCE", 1)
+    path, plain = tmp_path / "model.pt", tmp_path / "plain.pt"
+    torch.save({}, plain)
+    twice = b"".join(b"h" + bytes([k]) + pickle.TUPLE2 + pickle.BINPUT + bytes([k + 1]) for k in range(50))
+    with zipfile.ZipFile(plain) as theirs, zipfile.ZipFile(path, "w") as archive:
+        for name in theirs.namelist():
+            hostile = b"\x80\x02}" + b")q\x00" + twice + b"K\x01s."
+            archive.writestr(name, hostile if name.endswith("data.pkl") else theirs.read(name))
+    with pytest.raises(ValueError, match=f"^{path}: not read: it takes more than 1 s"):
+        _isolated.isolated(read_all, path)
 
 
 def test_leaves_in_bfloat16_that_require_gradients_are_read_by_every_importer():

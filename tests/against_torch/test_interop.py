@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 import jaxlstm
-from jaxlstm.interop import from_torch, load_safetensors, save_safetensors, to_torch
+from jaxlstm.interop import _files, from_torch, load_safetensors, save_safetensors, to_torch
 
 MODULES = {
     "-".join(map(str, values)): dict(zip(("num_layers", "bias", "bidirectional", "proj_size"), values, strict=True))
@@ -109,9 +109,52 @@ def test_tensors_that_are_no_floating_arrays(leaf, words):
         from_torch({**torch.nn.LSTMCell(3, 5).state_dict(), "bias_ih": leaf})
 
 
+KINDS: dict[str, tuple[Any, Any, Any]] = {
+    "GRU": (torch.nn.GRU, torch.nn.GRUCell, jaxlstm.cells.GRU),
+    "RNN": (torch.nn.RNN, torch.nn.RNNCell, jaxlstm.cells.RNN),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("bias", [True, False])
+def test_gru_and_rnn_there_and_back(kind, num_layers, bidirectional, bias, tmp_path):
+    stack, _, cell = KINDS[kind]
+    module = stack(3, 5, num_layers, bidirectional=bidirectional, bias=bias)
+    params = from_torch(module)
+    assert_loads(to_torch(params), module)
+    save_safetensors(params, tmp_path / "ours.safetensors")
+    assert_loads(to_torch(load_safetensors(tmp_path / "ours.safetensors")), module)
+    x = torch.randn(6, 2, 3)
+    expected, h_n = module(x)
+    output, (h,) = jaxlstm.fold(cell, params, jnp.asarray(x.numpy()))
+    np.testing.assert_allclose(output, expected.detach(), atol=2e-6)
+    np.testing.assert_allclose(h, h_n.detach(), atol=2e-6)
+
+    torch.save({"model": module.state_dict(prefix="rnn.")}, tmp_path / "model.pt")
+    (found,) = _files.find(tmp_path / "model.pt").items()
+    assert (found[0], found[1].kind) == ("model.rnn", kind)
+    assert_loads(to_torch(found[1].params()), module)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gru_and_rnn_cells(kind):
+    _, single, cell = KINDS[kind]
+    module = single(3, 5)
+    params = from_torch(module)
+    assert_loads(to_torch(params), module)
+    x = torch.randn(2, 3)
+    output, _ = jaxlstm.fold(cell, ((params,),), jnp.asarray(x.numpy())[None])
+    np.testing.assert_allclose(output[0], module(x).detach(), atol=2e-6)
+
+
 @pytest.mark.parametrize(
-    ("module", "key"), [(torch.nn.GRU(3, 4), "weight_hh_l0"), (torch.nn.RNN(3, 4), "weight_hh_l0")]
+    "module", [torch.nn.RNN(3, 5, nonlinearity="relu"), torch.nn.RNNCell(3, 5, nonlinearity="relu")]
 )
-def test_other_recurrent_layers_are_refused(module, key):
-    with pytest.raises(ValueError, match=f"^{key}: expected"):
+def test_a_nonlinearity_that_no_parameter_tells_is_refused_where_a_module_does(module):
+    with pytest.raises(ValueError, match=r"^source: an RNN whose nonlinearity is 'relu'.*state_dict\(\)"):
         from_torch(module)
+    with pytest.raises(ValueError, match=r"^enc: an RNN whose nonlinearity"):
+        from_torch(torch.nn.ModuleDict({"enc": module}), "enc")
+    assert_loads(to_torch(from_torch(module.state_dict())), module)

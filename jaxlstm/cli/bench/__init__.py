@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jaxlstm.cli.bench._machine import usable_cores
-from jaxlstm.cli.bench._work import DTYPES, MODES, SHAPES, Shape, parse_shape
+from jaxlstm.cli.bench._work import CELLS, DTYPES, MODES, SHAPES, Shape, parse_shape
 from jaxlstm.cli.bench.peers import OURS, PEERS
 
 if TYPE_CHECKING:
@@ -39,8 +39,10 @@ def _cores(_: click.Context, __: click.Parameter, text: str | None) -> list[int]
     return cores
 
 
-def _peers(_: click.Context, __: click.Parameter, text: str | None) -> list[str]:
-    wanted = list(PEERS) if text is None else [OURS, *text.split(",")]
+def _peers(_: click.Context, __: click.Parameter, text: str | None) -> list[str] | None:
+    if text is None:
+        return None
+    wanted = [OURS, *text.split(",")]
     for name in wanted:
         if name not in PEERS:
             raise click.UsageError(f"--peers: there is no peer {name!r}; there are {', '.join(PEERS)}.")
@@ -63,6 +65,7 @@ def _writable(_: click.Context, option: click.Parameter, path: Path | None) -> P
 
 @click.command()
 @click.argument("shapes", nargs=-1, metavar="[BxTxIxH[xL[xD]]]...", callback=_shapes)
+@click.option("--cell", type=click.Choice(list(CELLS)), default="lstm", show_default=True, help="What to compare.")
 @click.option("--mode", type=click.Choice([*MODES, "both"]), default="both", show_default=True, help="What to time.")
 @click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True, help="Of weights and input.")
 @click.option(
@@ -78,15 +81,16 @@ def _writable(_: click.Context, option: click.Parameter, path: Path | None) -> P
 )
 def bench(
     shapes: tuple[Shape, ...],
+    cell: str,
     mode: str,
     dtype: str,
     rounds: int,
     cores: list[int] | None,
-    peers: list[str],
+    peers: list[str] | None,
     json: Path | None,
     plot: Path | None,
 ) -> None:
-    """Compare jaxlstm with other LSTMs on the device at hand.
+    """Compare jaxlstm with other libraries' LSTMs, or GRUs, on the device at hand.
 
     Each shape is batch x time x input x hidden [x layers [x directions]]; with none, seven from one step of a streaming
     model to two bidirectional layers are run. All libraries get the same weights and input, and are timed only if they
@@ -101,7 +105,12 @@ def bench(
     from jaxlstm.cli.bench._report import show, write_json
     from jaxlstm.cli.bench._rounds import Settings
 
-    settings = Settings(shapes, MODES if mode == "both" else (mode,), dtype, rounds, cores, peers)
+    able = [name for name, peer in PEERS.items() if cell in peer.cells]
+    for name in peers or ():
+        if name not in able:
+            raise click.UsageError(f"--peers: {name} has no {cell.upper()} that computes the same as PyTorch's.")
+    peers = able if peers is None else peers
+    settings = Settings(shapes, cell, MODES if mode == "both" else (mode,), dtype, rounds, cores, peers)
     try:
         results = _run(settings)
     except PeerError as error:

@@ -33,7 +33,8 @@ LEGEND = """\
 time: median over the rounds of a round's median call; spread: their interquartile range, as a share of it
 ratio: jaxlstm's time over that one's
 steps/s: time steps of the whole batch through all layers and directions, T / time
-FLOP/s: 8 T B H (I + H) for each layer and direction (I: its own input), three times that in training, / time
+FLOP/s: 2 G T B H (I + H) for each layer and direction (G: gates, 4 of an LSTM, 3 of a GRU; I: its own input),
+three times that in training, / time
 share: that rate, as a share of a plain matrix product's of the same dtype in the same rounds
 memory: temporary memory of one call, at its peak"""
 

@@ -30,6 +30,7 @@ class Settings(NamedTuple):
 
     Attributes:
         shapes: in this order.
+        cell: one of `CELLS`.
         modes: some of `MODES`.
         dtype: of weights and input.
         rounds: how many at each shape.
@@ -38,6 +39,7 @@ class Settings(NamedTuple):
     """
 
     shapes: Sequence[Shape]
+    cell: str
     modes: Sequence[str]
     dtype: str
     rounds: int
@@ -61,7 +63,13 @@ def run(settings: Settings, tell: Callable[[str], None]) -> Results:
         device = crew.device()
         results = Results(
             machine=machine(settings.cores) | device,
-            settings={"dtype": settings.dtype, "rounds": settings.rounds, "round_s": ROUND_S, "pause_s": PAUSE_S},
+            settings={
+                "cell": settings.cell,
+                "dtype": settings.dtype,
+                "rounds": settings.rounds,
+                "round_s": ROUND_S,
+                "pause_s": PAUSE_S,
+            },
             versions=installed_versions(present),
             missing=missing,
         )
@@ -90,12 +98,20 @@ class _Bout:
         """Build it, compile it, and hold its numbers against the reference's."""
         # Outputs are compared even where only training is timed.
         modes = [mode for mode in dict.fromkeys(("fwd", *self._settings.modes)) if mode in PEERS[peer].modes]
-        pending = {mode: Measurement(peer, self._shape, mode, self._shape.flops(mode)) for mode in modes}
+        pending = {
+            mode: Measurement(peer, self._shape, mode, self._shape.flops(self._settings.cell, mode)) for mode in modes
+        }
         if peer == OURS:
             pending[PRODUCT] = Measurement(peer, self._shape, PRODUCT, None)
         self.measurements += [m for mode, m in pending.items() if mode in (*self._settings.modes, PRODUCT)]
         try:
-            work = {"shape": self._shape, "dtype": self._settings.dtype, "platform": self._platform}
+            settings = self._settings
+            work = {
+                "shape": self._shape,
+                "cell": settings.cell,
+                "dtype": settings.dtype,
+                "platform": self._platform,
+            }
             self._crew.ask(peer, "build", **work, modes=PEERS[peer].modes)
             for mode in list(pending):
                 answer = self._crew.ask(peer, "compile", mode=mode)

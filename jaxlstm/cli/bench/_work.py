@@ -14,11 +14,14 @@ MODES = ("fwd", "train")
 PRODUCT = "product"
 """The plain matrix product whose rate is the yardstick."""
 
+CELLS = {"lstm": 4, "gru": 3}
+"""The cells that are timed, and their gates."""
+
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 class Shape(NamedTuple):
-    """The sizes of one LSTM and its input, in the legend's letters: B, T, I, H, L, D."""
+    """The sizes of one stack and its input, in the legend's letters: B, T, I, H, L, D."""
 
     batch: int
     time: int
@@ -33,11 +36,11 @@ class Shape(NamedTuple):
             shown = shown[:-1]
         return "x".join(map(str, shown))
 
-    def flops(self, mode: str) -> int:
+    def flops(self, cell: str, mode: str) -> int:
         """Floating-point operations of one call's matrix products; training does those of `fwd` three times."""
         sizes = layer_input_sizes(self.input, self.hidden, self.layers, bidirectional=self.directions == 2)
-        forward = sum(8 * self.time * self.batch * self.hidden * (size + self.hidden) for size in sizes)
-        return self.directions * forward * {"fwd": 1, "train": 3}[mode]
+        forward = sum(2 * self.time * self.batch * self.hidden * (size + self.hidden) for size in sizes)
+        return CELLS[cell] * self.directions * forward * {"fwd": 1, "train": 3}[mode]
 
 
 SHAPES = (
@@ -60,7 +63,7 @@ def parse_shape(text: str) -> Shape:
         )
     shape = Shape(*map(int, text.split("x")))
     if shape.directions > 2:
-        raise ValueError(f"{text!r} has D = {shape.directions}; an LSTM has 1 direction or 2")
+        raise ValueError(f"{text!r} has D = {shape.directions}; a stack has 1 direction or 2")
     return shape
 
 
@@ -69,6 +72,7 @@ class Work(NamedTuple):
 
     Attributes:
         shape: the sizes.
+        cell: one of `CELLS`.
         dtype: what to convert the arrays to.
         platform: "cpu", "gpu" or "tpu": where to run.
         weights: a `state_dict`: by PyTorch's names, in its layout.
@@ -77,6 +81,7 @@ class Work(NamedTuple):
     """
 
     shape: Shape
+    cell: str
     dtype: str
     platform: str
     weights: dict[str, np.ndarray]
@@ -89,7 +94,7 @@ def wide(dtype: str) -> type[np.floating]:
     return np.float64 if dtype == "float64" else np.float32
 
 
-def draw(shape: Shape, dtype: str, platform: str) -> Work:
+def draw(shape: Shape, cell: str, dtype: str, platform: str) -> Work:
     """The numbers for one shape, always the same."""
     rng = np.random.default_rng(0)
     bound = 1 / np.sqrt(shape.hidden)
@@ -98,9 +103,9 @@ def draw(shape: Shape, dtype: str, platform: str) -> Work:
         name + suffix(layer, direction): rng.uniform(-bound, bound, of).astype(wide(dtype))
         for layer, size in enumerate(sizes)
         for direction in range(shape.directions)
-        for name, of in cell_shapes(size, shape.hidden).items()
+        for name, of in cell_shapes(size, shape.hidden, num_gates=CELLS[cell]).items()
     }
     steps = (shape.time, shape.batch)
     x = rng.standard_normal((*steps, shape.input)).astype(wide(dtype))
     cotangent = rng.standard_normal((*steps, shape.directions * shape.hidden)).astype(wide(dtype))
-    return Work(shape, dtype, platform, weights, x, cotangent)
+    return Work(shape, cell, dtype, platform, weights, x, cotangent)

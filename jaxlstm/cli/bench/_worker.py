@@ -27,18 +27,18 @@ def _device(module: str) -> dict:
 
 
 @functools.cache
-def _warm_up(module: str, dtype: str, platform: str, modes: tuple[str, ...]) -> None:
+def _warm_up(module: str, cell: str, dtype: str, platform: str, modes: tuple[str, ...]) -> None:
     """What a library does once in a process, such as late imports, is no part of any shape's compilation."""
-    runner = importlib.import_module(module).runner(draw(Shape(1, 2, 1, 1), dtype, platform))
+    runner = importlib.import_module(module).runner(draw(Shape(1, 2, 1, 1), cell, dtype, platform))
     for mode in modes:
         runner.compile(mode)
         runner.run(mode)
 
 
-def _build(module: str, shape: list[int], dtype: str, platform: str, modes: Sequence[str] = MODES) -> dict:
-    _warm_up(module, dtype, platform, tuple(modes))
+def _build(module: str, shape: list[int], cell: str, dtype: str, platform: str, modes: Sequence[str] = MODES) -> dict:
+    _warm_up(module, cell, dtype, platform, tuple(modes))
     _RUNNERS.pop(module, None)  # Its arrays go before new ones come.
-    _RUNNERS[module] = importlib.import_module(module).runner(draw(Shape(*shape), dtype, platform))
+    _RUNNERS[module] = importlib.import_module(module).runner(draw(Shape(*shape), cell, dtype, platform))
     return {}
 
 

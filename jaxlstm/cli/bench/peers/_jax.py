@@ -8,13 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlstm import _names
+from jaxlstm import _names, from_named_parameters
 from jaxlstm._types import LSTMCellParams, LSTMParams
 from jaxlstm.cli.bench._work import PRODUCT, Work, wide
-from jaxlstm.interop import from_torch
 
-States = tuple[Sequence[jax.Array] | jax.Array, Sequence[jax.Array] | jax.Array]
-"""The final h and c of each layer and direction, l0 forward, l0 reverse, l1 forward, ..., each `[B, H]`."""
+States = tuple[Sequence[jax.Array] | jax.Array, ...]
+"""The final h, and c of an LSTM, of each layer and direction, l0 forward, l0 reverse, l1 forward, ..., `[B, H]` each."""
 
 Load = Callable[[LSTMParams], Any]
 """From PyTorch's layout to a library's own parameters, any pytree; the transpose brings gradients back."""
@@ -23,9 +22,9 @@ Apply = Callable[[Any, jax.Array], Any]
 """From parameters and x to output and `States`."""
 
 
-def reordered(array: jax.Array, order: str) -> jax.Array:
+def reordered(array: jax.Array, order: str, own: str = "ifgo") -> jax.Array:
     """Rows of `[4H, ...]`, gates in PyTorch's order i, f, g, o, in another order such as "igfo"."""
-    gates = dict(zip("ifgo", jnp.split(array, 4), strict=True))
+    gates = dict(zip(own, jnp.split(array, len(own)), strict=True))
     return jnp.concatenate([gates[gate] for gate in order])
 
 
@@ -43,14 +42,14 @@ def device() -> dict[str, str]:
 
 
 class JaxRunner:
-    """A `Runner` for an LSTM given as `load` and `apply`."""
+    """A `Runner` for a network given as `load` and `apply`."""
 
     def __init__(self, work: Work, load: Load, apply: Apply, *, batch_first: bool = False) -> None:
         """Place the numbers on the device, in the layout that `apply` takes: `[T, B, I]`, or `[B, T, I]`."""
         self._wide = wide(work.dtype)
         self._time_axis = 1 if batch_first else 0
         self._load, self._apply = load, apply
-        self._weights = jax.tree.map(lambda a: a.astype(work.dtype), from_torch(work.weights))
+        self._weights = jax.tree.map(lambda a: jnp.asarray(a, work.dtype), from_named_parameters(work.weights))
         # Leaves, not the library's own containers, go in and out of the compiled call: no peer's figure holds the time
         # that Python takes to walk them.
         self._leaves, self._tree = jax.tree.flatten(load(self._weights))
@@ -97,8 +96,9 @@ class JaxRunner:
     def numbers(self, mode: str) -> dict[str, np.ndarray]:
         """What one call gives, as `Runner` says."""
         if mode == "fwd":
-            y, (h, c) = self.run(mode)
-            found = {"output": self._steps(y), "h_n": jnp.stack(list(h)), "c_n": jnp.stack(list(c))}
+            y, states = self.run(mode)
+            found = {"output": self._steps(y)}
+            found |= {name: jnp.stack(list(s)) for name, s in zip(("h_n", "c_n"), states, strict=False)}
         else:
             _, (gradients, x) = self.run(mode)
             _, to_pytorch = jax.vjp(self._load, self._weights)

@@ -1,15 +1,16 @@
-"""Keras's `LSTM` on its JAX backend, `Bidirectional` around it, layers in a row; batch-major."""
+"""Keras's `LSTM` or `GRU` on its JAX backend, `Bidirectional` around it, layers in a row; batch-major."""
 
 import os
 
 os.environ["KERAS_BACKEND"] = "jax"
 
 import jax
+import jax.numpy as jnp
 import keras
 
-from jaxlstm._types import LSTMParams
+from jaxlstm._types import LSTMCellParams, LSTMParams
 from jaxlstm.cli.bench._work import Work
-from jaxlstm.cli.bench.peers._jax import JaxRunner, States, bias
+from jaxlstm.cli.bench.peers._jax import JaxRunner, States, bias, reordered
 
 
 def _model(work: Work) -> keras.Model:
@@ -17,26 +18,29 @@ def _model(work: Work) -> keras.Model:
     keras.config.set_floatx(work.dtype)
     keras.config.set_dtype_policy(work.dtype)
     start = y = keras.Input((shape.time, shape.input), batch_size=shape.batch)
-    h, c = [], []
+    kind, finals = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}[work.cell], []
     for _ in range(shape.layers):
         # The weights are ours; Keras's own, orthogonal, can't be drawn in 16 bits.
-        layer = keras.layers.LSTM(shape.hidden, return_sequences=True, return_state=True, recurrent_initializer="zeros")
+        layer = kind(shape.hidden, return_sequences=True, return_state=True, recurrent_initializer="zeros")
         if shape.directions == 2:
             layer = keras.layers.Bidirectional(layer)
         y, *states = layer(y)
-        h += states[::2]
-        c += states[1::2]
-    return keras.Model(start, (y, (h, c)))
+        finals += states
+    fields = 2 if work.cell == "lstm" else 1
+    return keras.Model(start, (y, tuple(finals[k::fields] for k in range(fields))))
 
 
 def load(weights: LSTMParams) -> list[jax.Array]:
-    """Kernels transposed, gates in PyTorch's order, one bias."""
-    return [
-        array
-        for cells in weights
-        for params in cells
-        for array in (params.weight_ih.T, params.weight_hh.T, bias(params))
-    ]
+    """Kernels transposed, an LSTM's gates in PyTorch's order and one bias, a GRU's in the order z, r, n and two."""
+
+    def arrays(params: LSTMCellParams) -> tuple[jax.Array, ...]:
+        rows, hidden_size = params.weight_hh.shape
+        if rows == 4 * hidden_size:
+            return params.weight_ih.T, params.weight_hh.T, bias(params)
+        w_ih, w_hh, b_ih, b_hh = (reordered(a, "zrn", "rzn") for a in params[:4])
+        return w_ih.T, w_hh.T, jnp.stack([b_ih, b_hh])
+
+    return [array for cells in weights for params in cells for array in arrays(params)]
 
 
 def runner(work: Work) -> JaxRunner:

@@ -1,4 +1,6 @@
-"""Flax Linen's `RNN(OptimizedLSTMCell)`, `Bidirectional` around two of them, layers in a row; batch-major."""
+"""Flax Linen's `RNN(OptimizedLSTMCell)` or `RNN(GRUCell)`, `Bidirectional` around two, layers in a row; batch-major."""
+
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -13,12 +15,12 @@ class Stack(nn.Module):
     """The layers one after the other."""
 
     shape: Shape
+    cell: str
     dtype: str
 
     def _rnn(self, layer: int, direction: int) -> nn.RNN:
-        cell = nn.OptimizedLSTMCell(
-            self.shape.hidden, param_dtype=jnp.dtype(self.dtype), name=f"cell_{layer}_{direction}"
-        )
+        kind = {"lstm": nn.OptimizedLSTMCell, "gru": nn.GRUCell}[self.cell]
+        cell = kind(self.shape.hidden, param_dtype=jnp.dtype(self.dtype), name=f"cell_{layer}_{direction}")
         return nn.RNN(cell, return_carry=True)
 
     @nn.compact
@@ -33,8 +35,27 @@ class Stack(nn.Module):
             else:
                 carry, x = self._rnn(layer, 0)(x)
                 carries.append(carry)
+        if self.cell == "gru":
+            return x, (carries,)
         c, h = zip(*carries, strict=True)
         return x, (h, c)
+
+
+def load_gru(weights: LSTMParams) -> dict:
+    """A kernel for each gate, the biases with the input's; n's second one with the state's."""
+
+    def cell(params: LSTMCellParams) -> dict:
+        assert params.bias_ih is not None
+        w_i, w_h, b_i, b = (jnp.split(a, 3) for a in (*params[:3], bias(params)))
+        assert params.bias_hh is not None
+        b_n = params.bias_hh[-len(b_i[2]) :]
+        names = {
+            f"i{gate}": {"kernel": w.T, "bias": b} for gate, w, b in zip("rzn", w_i, (*b[:2], b_i[2]), strict=True)
+        }
+        names |= {f"h{gate}": {"kernel": w.T} for gate, w in zip("rz", w_h[:2], strict=True)}
+        return names | {"hn": {"kernel": w_h[2].T, "bias": b_n}}
+
+    return _named(weights, cell)
 
 
 def load(weights: LSTMParams) -> dict:
@@ -54,6 +75,10 @@ def load(weights: LSTMParams) -> dict:
             for name, entry in {f"i{gate}": {"kernel": w_i.T}, f"h{gate}": {"kernel": w_h.T, "bias": b}}.items()
         }
 
+    return _named(weights, cell)
+
+
+def _named(weights: LSTMParams, cell: Callable[[LSTMCellParams], dict]) -> dict:
     return {
         "params": {
             f"cell_{layer}_{direction}": cell(params)
@@ -65,4 +90,5 @@ def load(weights: LSTMParams) -> dict:
 
 def runner(work: Work) -> JaxRunner:
     """Cells are named by layer and direction; the rest is as their documentation has it."""
-    return JaxRunner(work, load, Stack(work.shape, work.dtype).apply, batch_first=True)
+    stack = Stack(work.shape, work.cell, work.dtype)
+    return JaxRunner(work, load if work.cell == "lstm" else load_gru, stack.apply, batch_first=True)

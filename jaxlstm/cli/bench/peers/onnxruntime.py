@@ -1,4 +1,4 @@
-"""ONNX Runtime's LSTM operator, forward only: a node for each layer, as PyTorch's exporter writes a stack."""
+"""ONNX Runtime's LSTM or GRU operator, forward only: a node for each layer, as PyTorch's exporter writes a stack."""
 
 import os
 
@@ -19,7 +19,7 @@ def runner(work: Work) -> "OnnxRunner":
     if work.platform != "cpu":
         raise RuntimeError(f"onnxruntime {onnxruntime.__version__} is compared on a CPU only")
     if work.dtype != "float32":
-        raise RuntimeError(f"its LSTM computes in float32 only, not {work.dtype}")
+        raise RuntimeError(f"its {work.cell.upper()} computes in float32 only, not {work.dtype}")
     return OnnxRunner(work)
 
 
@@ -31,7 +31,7 @@ class OnnxRunner:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", len(usable_cores())))
         self._session = onnxruntime.InferenceSession(graph(work).SerializeToString(), options, ["CPUExecutionProvider"])
-        self._x = work.x
+        self._x, self._layers = work.x, work.shape.layers
 
     def compile(self, mode: str) -> dict[str, float | None]:
         """Nothing is compiled, and nothing tells how much memory a call takes."""
@@ -46,43 +46,49 @@ class OnnxRunner:
     def numbers(self, mode: str) -> dict[str, np.ndarray]:
         """What one call gives, as `Runner` says."""
         output, *states = self.run(mode)
-        h_n, c_n = (np.concatenate(s) for s in (states[: len(states) // 2], states[len(states) // 2 :]))
-        return {"output": output, "h_n": h_n, "c_n": c_n}
+        layers = self._layers
+        h_n, *c_n = (np.concatenate(states[k : k + layers]) for k in range(0, len(states), layers))
+        return {"output": output, "h_n": h_n} | ({"c_n": c_n[0]} if c_n else {})
 
 
 def graph(work: Work) -> onnx.ModelProto:
     """The stack: `x` to `output`, and the states of each layer."""
     shape, nodes, constants, below = work.shape, [], [], "x"
+    fields = "hc" if work.cell == "lstm" else "h"
     directions = [suffix(0, direction).removeprefix("_l0") for direction in range(shape.directions)]
     constants.append(numpy_helper.from_array(np.array([0, 0, -1]), "merged"))
     for layer in range(shape.layers):
 
         def stacked(name, layer=layer):
-            return np.stack([ifgo_to_iofc(work.weights[f"{name}_l{layer}{direction}"]) for direction in directions])
+            return np.stack(
+                [in_onnx_order(work.weights[f"{name}_l{layer}{direction}"], work.cell) for direction in directions]
+            )
 
         bias = np.concatenate([stacked("bias_ih"), stacked("bias_hh")], axis=1)
         arrays = {"W": stacked("weight_ih"), "R": stacked("weight_hh"), "B": bias}
         constants += [numpy_helper.from_array(array, f"{name}{layer}") for name, array in arrays.items()]
         nodes += [
             helper.make_node(
-                "LSTM",
+                work.cell.upper(),
                 [below, f"W{layer}", f"R{layer}", f"B{layer}"],
-                [f"y{layer}", f"h{layer}", f"c{layer}"],
+                [f"y{layer}", *(f"{name}{layer}" for name in fields)],
                 hidden_size=shape.hidden,
                 direction="bidirectional" if shape.directions == 2 else "forward",
+                **({} if work.cell == "lstm" else {"linear_before_reset": 1}),
             ),
             helper.make_node("Transpose", [f"y{layer}"], [f"t{layer}"], perm=[0, 2, 1, 3]),
             helper.make_node("Reshape", [f"t{layer}", "merged"], [f"output{layer}"]),
         ]
         below = f"output{layer}"
-    states = [f"{name}{layer}" for name in "hc" for layer in range(shape.layers)]
+    states = [f"{name}{layer}" for name in fields for layer in range(shape.layers)]
     value = lambda name, sizes: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, sizes)  # noqa: E731
     outputs = [value(name, None) for name in (below, *states)]
     made = helper.make_graph(nodes, "stack", [value("x", list(work.x.shape))], outputs, constants)
     return helper.make_model(made, **VERSIONS)
 
 
-def ifgo_to_iofc(array: np.ndarray) -> np.ndarray:
-    """Rows of `[4H, ...]`: PyTorch's gates i, f, g, o in ONNX's order i, o, f, c."""
-    i, f, g, o = np.split(array, 4)
-    return np.concatenate([i, o, f, g])
+def in_onnx_order(array: np.ndarray, cell: str) -> np.ndarray:
+    """Rows of `[G*H, ...]`: PyTorch's gates i, f, g, o in ONNX's order i, o, f, c; r, z, n in its z, r, h."""
+    own, theirs = {"lstm": ("ifgo", "iofg"), "gru": ("rzn", "zrn")}[cell]
+    gates = dict(zip(own, np.split(array, len(own)), strict=True))
+    return np.concatenate([gates[gate] for gate in theirs])

@@ -1,4 +1,4 @@
-"""`jaxlstm.lstm`."""
+"""`jaxlstm.lstm` and `jaxlstm.gru`."""
 
 import jaxlstm
 from jaxlstm.cli.bench._work import Work
@@ -8,4 +8,11 @@ from jaxlstm.cli.bench.peers._jax import device as device
 
 def runner(work: Work) -> JaxRunner:
     """PyTorch's layout is jaxlstm's own."""
-    return JaxRunner(work, lambda weights: weights, jaxlstm.lstm)
+    if work.cell == "lstm":
+        return JaxRunner(work, lambda weights: weights, jaxlstm.lstm)
+
+    def gru(weights, x):
+        y, h = jaxlstm.gru(weights, x)
+        return y, (h,)
+
+    return JaxRunner(work, lambda weights: weights, gru)

@@ -1,4 +1,4 @@
-"""`torch.nn.LSTM`, eager, as its users run it: oneDNN on a CPU, cuDNN on a GPU."""
+"""`torch.nn.LSTM` and `torch.nn.GRU`, eager, as its users run it: oneDNN on a CPU, cuDNN on a GPU."""
 
 import numpy as np
 import torch
@@ -16,14 +16,14 @@ def runner(work: Work) -> "TorchRunner":
 
 
 class TorchRunner:
-    """A `Runner` for `torch.nn.LSTM`, time-major as it is by default."""
+    """A `Runner` for a module of `torch.nn`, time-major as it is by default."""
 
     def __init__(self, work: Work, device: str) -> None:
         """Place the numbers on the device."""
         self._wide = wide(work.dtype)
         dtype = getattr(torch, work.dtype)
         shape = work.shape
-        self._lstm = torch.nn.LSTM(
+        self._module = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[work.cell](
             shape.input,
             shape.hidden,
             shape.layers,
@@ -31,7 +31,7 @@ class TorchRunner:
             device=device,
             dtype=dtype,
         )
-        self._lstm.load_state_dict({name: torch.from_numpy(array) for name, array in work.weights.items()})
+        self._module.load_state_dict({name: torch.from_numpy(array) for name, array in work.weights.items()})
         self._x, self._cotangent = (torch.from_numpy(a).to(device, dtype) for a in (work.x, work.cotangent))
         self._cuda = device == "cuda"
 
@@ -54,16 +54,16 @@ class TorchRunner:
         return result
 
     def _forward(self) -> tuple[torch.Tensor, ...]:
-        self._lstm.eval()
+        self._module.eval()
         with torch.inference_mode():
-            y, (h, c) = self._lstm(self._x)
-        return y, h, c
+            y, states = self._module(self._x)
+        return (y, states) if isinstance(states, torch.Tensor) else (y, *states)
 
     def _train(self) -> tuple[torch.Tensor, ...]:
-        self._lstm.train()
-        self._lstm.zero_grad(set_to_none=True)
+        self._module.train()
+        self._module.zero_grad(set_to_none=True)
         x = self._x.detach().requires_grad_()
-        y, _ = self._lstm(x)
+        y, _ = self._module(x)
         loss = (y * self._cotangent).sum()
         loss.backward()
         assert x.grad is not None
@@ -72,9 +72,11 @@ class TorchRunner:
     def numbers(self, mode: str) -> dict[str, np.ndarray]:
         """What one call gives, as `Runner` says."""
         if mode == "fwd":
-            found = dict(zip(("output", "h_n", "c_n"), self._forward(), strict=True))
+            found = dict(zip(("output", "h_n", "c_n"), self._forward(), strict=False))
         else:
             _, x = self._train()
             found = {"gradient of x": x}
-            found |= {f"gradient of {name}": p.grad for name, p in self._lstm.named_parameters() if p.grad is not None}
+            found |= {
+                f"gradient of {name}": p.grad for name, p in self._module.named_parameters() if p.grad is not None
+            }
         return {name: tensor.cpu().to(torch.float64).numpy().astype(self._wide) for name, tensor in found.items()}

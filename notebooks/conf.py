@@ -1,0 +1,130 @@
+"""Sphinx: the site, built by `sphinx-build notebooks build/site` without network."""
+
+import importlib
+import importlib.metadata
+import inspect
+import re
+from typing import Any
+
+import click
+from docutils import nodes
+from docutils.parsers.rst import Directive
+from latex2mathml.converter import convert
+from sphinx.pycode import ModuleAnalyzer
+
+from jaxlstm import cli
+
+project = "jaxlstm"
+release = importlib.metadata.version(project)
+copyright = "the jaxlstm authors, Apache-2.0"
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_heading_anchors = 3
+# tests/test_notebooks.py runs them.
+nb_execution_mode = "off"
+nb_mime_priority_overrides = [("html", "text/markdown", 0)]
+# What is copied is what can be pasted.
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+# The docstrings' single backticks are code, as where they are read in a terminal.
+default_role = "code"
+autodoc_member_order = "bysource"
+# Shapes and dtypes stand in the text; the types would make most signatures unreadable.
+autodoc_typehints = "none"
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+# Every name of ours that is referred to must be there; other libraries' pages are not at hand.
+nitpicky = True
+nitpick_ignore_regex = [("py:.*", r"(?!jaxlstm).*")]
+
+html_theme = "furo"
+html_title = f"jaxlstm {release}"
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
+html_show_sphinx = False
+html_math_renderer = "mathml"
+
+
+def equations_are_literal(_app, _what, _name, _obj, _options, lines: list[str]) -> None:
+    """Keep an indented paragraph, which in our docstrings is an equation, as it stands in a terminal."""
+    for k in range(len(lines) - 1, 1, -1):
+        before = lines[k - 2].rstrip()
+        indented = len(lines[k]) - len(lines[k].lstrip()) > len(before) - len(before.lstrip())
+        if before and lines[k].strip() and not lines[k - 1].strip() and indented and not before.endswith("::"):
+            lines[k:k] = ["::", ""] if not before.startswith(" ") else []
+
+
+def plain_text(_app, _what, _name, _obj, _options, lines: list[str]) -> None:
+    """Read as reStructuredText what reads well in a terminal."""
+    text = "\n".join(lines)
+    # Letters after code, as in "two `RNN`s", where reStructuredText wants a space.
+    text = re.sub(r"`[^`]+`(?=(\w?))", lambda code: code[0] + "\\ " * bool(code[1]), text)
+    # The legend's letters at a line's start, which are no items of a list: "I.", "H."
+    lines[:] = re.sub(r"(?m)(^ *|: )(?=[A-Z]\.(?:$| ))", r"\1\\", text).split("\n")
+
+
+def described_where_it_stands(_app, what, name, _obj, _options, lines: list[str]) -> None:
+    """A type alias has no docstring of its own: take the one below it, not that of `tuple`."""
+    if what in ("data", "type"):
+        documented = ModuleAnalyzer.for_module("jaxlstm._types").attr_docs
+        lines[:] = documented.get(("", name.rpartition(".")[2]), lines)
+
+
+def constructor(_app, what, _name, obj, _options, signature, returned):
+    """The arguments and defaults of a class that is built like any other, where Flax's metaclasses hide them."""
+    if what != "class" or not obj.__module__.startswith(("jaxlstm.linen", "jaxlstm.nnx")):
+        return signature, returned
+    shown, star = [], False
+    for argument in list(inspect.signature(obj.__init__).parameters.values())[1:]:
+        if argument.name in ("parent", "name"):  # Every Linen module's, filled in by Linen.
+            continue
+        if argument.kind is argument.KEYWORD_ONLY and not star:
+            star = True
+            shown.append("*")
+        default: Any = argument.default
+        if default is argument.empty:
+            shown.append(argument.name)
+        else:
+            shown.append(f"{argument.name}={getattr(default, '__name__', repr(default))}")
+    return f"({', '.join(shown)})", returned
+
+
+class CommandLineHelp(Directive):
+    """What `jaxlstm COMMAND --help` prints, for every command."""
+
+    def run(self) -> list[nodes.Node]:
+        sections = []
+        for name, place in cli.COMMANDS.items():
+            module, attribute = place.split(":")
+            command = getattr(importlib.import_module(module), attribute)
+            context = click.Context(command, info_name=f"jaxlstm {name}", terminal_width=88, max_content_width=88)
+            text = command.get_help(context)
+            section = nodes.section(ids=[f"jaxlstm-{name}"], names=[f"jaxlstm {name}"])
+            section += [nodes.title(text=f"jaxlstm {name}"), nodes.literal_block(text, text, language="text")]
+            self.state.document.note_explicit_target(section)
+            sections.append(section)
+        return sections
+
+
+def inline_math(translator, node) -> None:
+    """MathML, which browsers read by themselves."""
+    translator.body.append(convert(node.astext()))
+    raise nodes.SkipNode
+
+
+def display_math(translator, node) -> None:
+    """The same in a line of its own."""
+    translator.body.append(f'<div class="math">{convert(node.astext(), display="block")}</div>')
+    raise nodes.SkipNode
+
+
+def setup(app) -> None:
+    """Connect what stands above."""
+    app.connect("autodoc-process-docstring", equations_are_literal, priority=400)  # Before napoleon.
+    app.connect("autodoc-process-docstring", described_where_it_stands, priority=400)
+    app.connect("autodoc-process-docstring", plain_text)
+    app.connect("autodoc-process-signature", constructor)
+    app.add_directive("command-line-help", CommandLineHelp)
+    app.add_html_math_renderer("mathml", (inline_math, None), (display_math, None))
