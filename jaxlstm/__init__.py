@@ -8,7 +8,7 @@ Parameters:     `init_lstm`, `init_lstm_cell`, `init_gru`, `init_gru_cell`; `nam
 Any cell:       `fold`, `init_fold`, `Cell`; PyTorch's cells and their variants in `jaxlstm.cells`
 Pytrees:        `LSTMParams`, `CellParams` (also called `LSTMCellParams`), `LSTMState`
 What would run: `explain`, which gives an `Explanation` for each platform
-Flax modules:   `LSTM`, `LSTMCell`, `GRU`, `GRUCell`, `Fold`, which are Linen's; NNX's are in `jaxlstm.nnx`
+Flax modules:   `LSTM`, `LSTMCell`, `GRU`, `GRUCell`, `Fold`, of `jaxlstm.linen`; NNX's are in `jaxlstm.nnx`
 Start values:   `jaxlstm.initializers`
 Weights in and out of PyTorch, safetensors, ONNX, Keras, Flax, Haiku, Equinox:  `jaxlstm.interop`
 Many devices:   `jaxlstm.sharding`

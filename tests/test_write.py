@@ -82,10 +82,10 @@ def test_a_planted_link_leads_nowhere(ending, tmp_path, monkeypatch):
 
 def test_each_writer_has_a_name_of_its_own(tmp_path):
     path, other = tmp_path / "o*t", tmp_path / "longer.o*t"
-    with replacing(path) as first, replacing(path) as second, replacing(other):
+    with replacing(path) as first, replacing(path) as second, replacing(other) as third:
         assert first.name != second.name
         assert re.fullmatch(r"\.part\.[0-9a-f]{16}\.o\*t", first.name)
-        assert sorted(unfinished(path.parent)) == sorted([first, second])
+        assert sorted(unfinished(path.parent)) == sorted([first, second, third])
     assert unfinished(path.parent) == []
 
 

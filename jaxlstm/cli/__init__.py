@@ -42,9 +42,10 @@ def main(args: Sequence[str] | None = None) -> None:
             _streams.say("Interrupted.")
             status = 130
         except ModuleNotFoundError as error:
-            if error.name not in _NEEDED:
+            name = str(error.name).partition(".")[0]
+            if name not in _NEEDED:
                 raise
-            _streams.say(f"Error: the command line needs {error.name}: pip install 'jaxlstm[cli]'")
+            _streams.say(f"Error: the command line needs {name}: pip install 'jaxlstm[cli]'")
             status = 1
     sys.exit(status)
 

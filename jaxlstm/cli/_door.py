@@ -1,5 +1,6 @@
 """The one door of the command line: the table of commands, and how each of them ends, in a line and an exit status."""
 
+import errno
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -27,6 +28,15 @@ COMMANDS = {
 """By name; each is imported only when it is called."""
 
 
+def command_of(name: str) -> click.Command:
+    """The click command by that name, imported."""
+    module, attribute = COMMANDS[name].where.split(":")
+    return getattr(import_module(module), attribute)
+
+
+_UNWRITABLE = {errno.EBADF, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EPIPE}
+
+
 class _LazyGroup(click.Group):
     """A group whose commands are imported when they are asked for."""
 
@@ -34,10 +44,7 @@ class _LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's own signature
-        if cmd_name not in COMMANDS:
-            return None
-        module, attribute = COMMANDS[cmd_name].where.split(":")
-        return getattr(import_module(module), attribute)
+        return command_of(cmd_name) if cmd_name in COMMANDS else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's own signature
         with formatter.section("Commands"):
@@ -84,17 +91,14 @@ def _invoke(args: list[str]) -> int:
 
 
 def _place(error: OSError) -> str:
-    """What the error is of, before a colon."""
+    """What the error is of, before a colon: a file has a name, and of what has none only standard output is written."""
     if error.filename is not None:
         return f"{error.filename}: "
-    if sys.stdout is None:
-        return "standard output: "
-    try:
-        sys.stdout.flush()
-    except OSError:  # What couldn't be written is still in it.
+    if error.errno not in _UNWRITABLE:
+        return ""
+    if sys.stdout is not None:
         _streams.give_up(sys.stdout)
-        return "standard output: "
-    return ""
+    return "standard output: "
 
 
 def _fail(words: str, status: int = 1) -> int:

@@ -60,7 +60,8 @@ def fit(out: Path, job: Job, mesh: Mesh, *, resume: bool) -> TrainState:
 
         characters = config.batch * config.window
         metrics = _run.Metrics(out, start) if leads else contextlib.nullcontext()
-        bar = progress(config.steps * characters, start * characters, "char") if leads else contextlib.nullcontext()
+        done, total = start * characters, config.steps * characters
+        bar = progress(total, done, unit="char") if leads else contextlib.nullcontext()
         with metrics as lines, bar as tell:
             log = _Log(lines, tell, config)
             stop, unread = 0, None

@@ -19,29 +19,33 @@ Tell = Callable[[int, str], None]
 
 
 @contextlib.contextmanager
-def progress(total: int, done: int, unit: str) -> Iterator[Tell]:
-    """Show a count that goes from `done` to `total`, its speed in `unit` a second, and the time left."""
+def progress(total: int, done: int = 0, *, unit: str | None = None, refresh_per_second: float = 10) -> Iterator[Tell]:
+    """Show a count that goes from `done` to `total`, the time left, and the speed if there is a unit to give it in."""
     console = Console(file=Screen())  # pyright: ignore[reportArgumentType] - all of a file that it needs
     if not console.is_terminal:
         yield _Lines(total, done, unit)
         return
-    columns = BarColumn(bar_width=None), TextColumn("{task.description}"), _Speed(unit), TimeRemainingColumn()
-    with Progress(*columns, console=console) as bar:
+    columns = BarColumn(), TextColumn("{task.description}"), _Speed(unit), TimeRemainingColumn()
+    with Progress(*columns, console=console, refresh_per_second=refresh_per_second) as bar:
         task = bar.add_task("", total=total, completed=done)
         yield lambda done, status: bar.update(task, completed=done, description=status)
 
 
 class _Speed(ProgressColumn):
-    def __init__(self, unit: str):
+    def __init__(self, unit: str | None):
         super().__init__()
         self._unit = unit
 
     def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:,.0f} {self._unit}/s,")
+        return Text("" if task.speed is None else _speed(task.speed, self._unit))
+
+
+def _speed(speed: float, unit: str | None) -> str:
+    return "" if unit is None else f"{speed:,.0f} {unit}/s, "
 
 
 class _Lines:
-    def __init__(self, total: int, done: int, unit: str):
+    def __init__(self, total: int, done: int, unit: str | None):
         self._total, self._start, self._unit = total, done, unit
         self._begun = self._said = time.monotonic()
 
@@ -52,4 +56,4 @@ class _Lines:
         self._said = now
         speed = (done - self._start) / max(now - self._begun, 1e-3)
         left = timedelta(seconds=round((self._total - done) / speed)) if speed else "unknown"
-        say(f"{done / self._total:4.0%}  {status}  {speed:,.0f} {self._unit}/s, {left} left")
+        say(f"{done / self._total:4.0%}  {status}  {_speed(speed, self._unit)}{left} left")

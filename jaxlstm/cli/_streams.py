@@ -21,8 +21,9 @@ def prepare() -> None:
     os.close(descriptor)
     if sys.stdout is None:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-    if isinstance(sys.stdout, io.TextIOWrapper):  # Names need not be UTF-8, nor a terminal.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # Names need not be UTF-8, nor a terminal.
+            stream.reconfigure(errors="backslashreplace")
 
 
 def give_up(stream: TextIO) -> None:

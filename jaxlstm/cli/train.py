@@ -52,6 +52,8 @@ def train(
     On many hosts, or in many processes of one, start the same command in each with --coordinator, --num-processes and
     its own --process-id; --out is a folder that all of them see.
     """
+    if not resume:
+        _config(options)
     # Imports take seconds: each waits until what comes before it is known to be good.
     from jaxlstm.cli import _devices, _lock, _processes
     from jaxlstm.cli._signals import Stopped
@@ -60,8 +62,8 @@ def train(
     members = _processes.processes(coordinator, num_processes, process_id)
     given = {name: options[name] for name in options if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     saved = _begun(out, resume, given)
-    job = _job(out, saved, files, options if saved is None else given)
-    config = job.record.config
+    config = _config(options) if saved is None else _config(dataclasses.asdict(saved.config) | given)
+    job = _job(out, saved, files, config)
 
     leads = members is None or members.id == 0
     _devices.ask_for(devices)
@@ -109,14 +111,17 @@ def _begun(out: Path, resume: bool, given: dict[str, Any]) -> "Record | None":
     return saved
 
 
-def _job(out: Path, saved: "Record | None", files: tuple[Path, ...], options: dict[str, Any]) -> "Job":
-    """What the user says, or else what `saved` does, which is the run in `out`."""
-    from jaxlstm.cli._job import make_job, source
-
+def _config(options: dict[str, Any]) -> TrainConfig:
     try:
-        config = TrainConfig(**options) if saved is None else dataclasses.replace(saved.config, **options)
+        return TrainConfig(**options)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+
+
+def _job(out: Path, saved: "Record | None", files: tuple[Path, ...], config: TrainConfig) -> "Job":
+    """Of the text that the user names, or else of that of `saved`, the run in `out`, which it must be."""
+    from jaxlstm.cli._job import make_job, source
+
     if saved is None:
         return make_job(config, files)
     files = files or tuple(map(Path, saved.files))
