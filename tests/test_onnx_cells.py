@@ -34,8 +34,8 @@ def weights(kind: str, directions: int = 1, *, peepholes: bool = False, width: i
 
 def node(kind: str, *, peepholes: bool = False, **attributes: Any) -> onnx.NodeProto:
     inputs = ["x", "W", "R", "B"] + (["", "", "", "P"] if peepholes else [])
-    after = {"linear_before_reset": 1} if kind == "GRU" else {}
-    return helper.make_node(kind, inputs, ["y"], "node", **{"hidden_size": H} | after | attributes)
+    told: dict[str, Any] = {"hidden_size": H} | ({"linear_before_reset": 1} if kind == "GRU" else {})
+    return helper.make_node(kind, inputs, ["y"], "node", **told | attributes)
 
 
 def model(kind: str, directions: int = 1, *, peepholes: bool = False, **attributes: Any) -> onnx.ModelProto:
@@ -189,7 +189,7 @@ def test_what_to_onnx_writes_is_run_and_read_back(name, bidirectional, batch_fir
     lengths = np.array([5, 0, 3], np.int32)
     states = [random.normal(size=(2 * (1 + bidirectional), 3, H)).astype(np.float32) for _ in cell.state._fields]
     given = {"x": x, "sequence_lens": lengths} | dict(zip(("h_0", "c_0"), states, strict=False))
-    expected = onnxruntime.InferenceSession(path).run(None, given)
+    expected: Any = onnxruntime.InferenceSession(path).run(None, given)
     for each in {cell, loaded}:
         got, final = jaxlstm.fold(each, params, x, tuple(states), lengths=lengths, batch_first=batch_first)
         for a, b in zip((got, *final), expected, strict=True):
