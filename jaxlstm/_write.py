@@ -1,7 +1,6 @@
 """Files that appear whole or not at all."""
 
 import errno
-import glob
 import os
 import secrets
 import stat
@@ -13,10 +12,9 @@ _LONGEST_NAME, _RANDOM_BYTES = 255, 8
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 
-def unfinished(path: str | os.PathLike) -> list[Path]:
-    """What is being written to take the place of `path`, or was when its writer was killed: nothing tells which."""
-    path = Path(path)
-    return list(path.parent.glob(f".part.{'[0-9a-f]' * 2 * _RANDOM_BYTES}.{glob.escape(path.name)}"))
+def unfinished(folder: str | os.PathLike) -> list[Path]:
+    """What is being written in a folder, or was when its writer was killed: nothing tells which."""
+    return list(Path(folder).glob(f".part.{'[0-9a-f]' * 2 * _RANDOM_BYTES}*"))
 
 
 @contextmanager
@@ -50,6 +48,17 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         if temporary != target:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: str | os.PathLike) -> Iterator[None]:
+    """An OSError that names no file, as that of a full disk, names this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
 def _mode(target: Path, path: str | os.PathLike) -> int | None:

@@ -1,6 +1,5 @@
 """Sphinx: the site, built by `sphinx-build notebooks build/site` without network."""
 
-import importlib
 import importlib.metadata
 import inspect
 import re
@@ -12,7 +11,7 @@ from docutils.parsers.rst import Directive
 from latex2mathml.converter import convert
 from sphinx.pycode import ModuleAnalyzer
 
-from jaxlstm import cli
+from jaxlstm.cli._door import COMMANDS, command_of
 
 project = "jaxlstm"
 release = importlib.metadata.version(project)
@@ -95,10 +94,10 @@ class CommandLineHelp(Directive):
     """What `jaxlstm COMMAND --help` prints, for every command."""
 
     def run(self) -> list[nodes.Node]:
+        """A section for each."""
         sections = []
-        for name, place in cli.COMMANDS.items():
-            module, attribute = place.split(":")
-            command = getattr(importlib.import_module(module), attribute)
+        for name in COMMANDS:
+            command = command_of(name)
             context = click.Context(command, info_name=f"jaxlstm {name}", terminal_width=88, max_content_width=88)
             text = command.get_help(context)
             section = nodes.section(ids=[f"jaxlstm-{name}"], names=[f"jaxlstm {name}"])

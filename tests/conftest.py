@@ -1,5 +1,48 @@
-"""Strictness for every test: warnings are errors (pyproject.toml), and so is an implicit promotion of rank or dtype."""
+"""Strictness for every test: warnings are errors (pyproject.toml), and so is an implicit promotion of rank or dtype.
 
+And what several files of tests look at: a run of `jaxlstm train`, and a way to call the command line.
+"""
+
+from pathlib import Path
+
+import pytest
+from runs import OPTIONS, TEXT
 from strict import strictly
 
 strictly()
+
+
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory) -> Path:
+    """The text of the runs."""
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished(text_file, tmp_path_factory) -> Path:
+    """The folder of a run that nothing disturbed. It is for looking at only."""
+    from jaxlstm.cli import main
+
+    out = tmp_path_factory.mktemp("finished") / "run"
+    with pytest.raises(SystemExit) as end:
+        main(["train", str(text_file), "--out", str(out), *OPTIONS])
+    assert not end.value.code
+    return out
+
+
+@pytest.fixture
+def call(capsys):
+    """Run the command line here: exit status, stdout, stderr."""
+    from jaxlstm.cli import main
+
+    def run(*args) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main(list(map(str, args)))
+        status = end.value.code or 0
+        assert isinstance(status, int)
+        return status, *capsys.readouterr()
+
+    return run

@@ -74,7 +74,7 @@ def test_a_planted_link_leads_nowhere(ending, tmp_path, monkeypatch):
     planted.symlink_to(victim)
     _files.save(PARAMS, path)
     assert victim.read_bytes() == b"precious"
-    assert unfinished(path) == [planted]
+    assert unfinished(path.parent) == [planted]
     assert next(names, None) is None, "the name is not secrets' own"
     (found,) = _files.find(path).values()
     np.testing.assert_array_equal(found.params()[0][0].weight_hh, PARAMS[0][0].weight_hh)
@@ -82,11 +82,11 @@ def test_a_planted_link_leads_nowhere(ending, tmp_path, monkeypatch):
 
 def test_each_writer_has_a_name_of_its_own(tmp_path):
     path, other = tmp_path / "o*t", tmp_path / "longer.o*t"
-    with replacing(path) as first, replacing(path) as second, replacing(other):
+    with replacing(path) as first, replacing(path) as second, replacing(other) as third:
         assert first.name != second.name
         assert re.fullmatch(r"\.part\.[0-9a-f]{16}\.o\*t", first.name)
-        assert sorted(unfinished(path)) == sorted([first, second])
-    assert unfinished(path) == []
+        assert sorted(unfinished(path.parent)) == sorted([first, second, third])
+    assert unfinished(path.parent) == []
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

@@ -1,62 +1,57 @@
-"""The command line: `jaxlstm COMMAND ...` or `python -m jaxlstm COMMAND ...`."""
+"""The command line: `jaxlstm COMMAND ...` or `python -m jaxlstm COMMAND ...`; and `load_run`, what it trained.
 
+It needs the packages of `jaxlstm[cli]`, and of `jaxlstm[bench]` for what `jaxlstm bench` compares.
+"""
+
+import importlib
 import sys
 from collections.abc import Sequence
-from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-import click
+from jaxlstm.cli import _signals, _streams
 
-COMMANDS = {
-    "train": "jaxlstm.cli.train:train",
-    "sample": "jaxlstm.cli.sample:sample",
-    "bench": "jaxlstm.cli.bench:bench",
-    "convert": "jaxlstm.cli.convert:convert",
-    "inspect": "jaxlstm.cli.convert:inspect",
-}
-"""Name to where its click command stands; each is imported only when it is called or listed."""
+if TYPE_CHECKING:
+    from jaxlstm.cli._load import Run as Run
+    from jaxlstm.cli._load import load_run as load_run
 
+__all__ = ["Run", "load_run", "main"]
 
-class _LazyGroup(click.Group):
-    """A group whose commands are imported when they are asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's own signature
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's own signature
-        if cmd_name not in COMMANDS:
-            return None
-        module, attribute = COMMANDS[cmd_name].split(":")
-        return getattr(import_module(module), attribute)
-
-
-@click.group(cls=_LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="jaxlstm")
-@click.pass_context
-def _jaxlstm(ctx: click.Context) -> None:
-    """PyTorch's LSTM in JAX: train a character model and sample from it, compare speeds, convert weights."""
-    if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help())
+_NEEDED = ("click", "matplotlib", "rich")
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line; what the user got wrong is one line on stderr and exit status 2.
+    """Run the command line; what goes wrong is one line on stderr.
 
     Args:
         args: the words after `jaxlstm`; None for those of the process.
 
     Raises:
-        SystemExit: always, with the exit status.
+        SystemExit: always, with the exit status: 2 for what the user got wrong, 1 for what the machine did, 128 and the
+            signal's number where one ended it.
 
     >>> main(["train", "--steps", "0"])
     Traceback (most recent call last):
     SystemExit: 2
     """
-    try:
-        status = _jaxlstm.main(args, prog_name="jaxlstm", standalone_mode=False)
-    except click.ClickException as error:
-        click.echo(f"Error: {' '.join(error.format_message().split())}", err=True)
-        status = error.exit_code
-    except click.Abort:
-        click.echo("Interrupted.", err=True)
-        status = 130
+    with _signals.at_once():
+        try:
+            from jaxlstm.cli import _door
+
+            status = _door.run(args)
+        except KeyboardInterrupt:
+            _streams.say("Interrupted.")
+            status = 130
+        except ModuleNotFoundError as error:
+            name = str(error.name).partition(".")[0]
+            if name not in _NEEDED:
+                raise
+            _streams.say(f"Error: the command line needs {name}: pip install 'jaxlstm[cli]'")
+            status = 1
     sys.exit(status)
+
+
+def __getattr__(name: str) -> Any:
+    """What takes seconds to import comes when it is asked for."""
+    if name in ("Run", "load_run"):
+        return getattr(importlib.import_module("jaxlstm.cli._load"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,11 +3,15 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import click
 
 Command = TypeVar("Command", bound=Callable)
+
+DEFAULT_OUT = Path("runs/train")
+"""A run's folder, if nothing else is said."""
 
 
 class _Bounds(NamedTuple):

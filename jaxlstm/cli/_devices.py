@@ -5,6 +5,7 @@ from typing import Any
 import click
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh
 
 from jaxlstm.sharding import shardings
@@ -58,3 +59,13 @@ def spread(mesh: Mesh, specs: Any, arrays: Any) -> Any:
 def own(arrays: Any) -> Any:
     """What lies whole on every device, on one device of this process alone, which can then go on without the others."""
     return jax.tree.map(lambda array: array.addressable_data(0), arrays)
+
+
+def gathered(arrays: Any) -> Any:
+    """What is spread over the processes, whole, as NumPy's arrays, on each of them, which all call this together."""
+    return multihost_utils.process_allgather(arrays, tiled=True)
+
+
+def agreed(number: int) -> int:
+    """The first process's number; all call this together."""
+    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))

@@ -1,8 +1,10 @@
 """A character model of embedding, LSTM and dense layer, and the steps that train, score and sample it."""
 
 import functools
+import os
 from typing import Any, NamedTuple
 
+import click
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 import jaxlstm
 from jaxlstm.cli._config import TrainConfig
 from jaxlstm.cli._devices import BATCH
+from jaxlstm.cli._run import Record
 from jaxlstm.cli._text import UNKNOWN, UNKNOWN_BITS, encode
 from jaxlstm.cli._windows import ScoredWindow, Window
 from jaxlstm.sharding import input_spec, shardings, state_specs
@@ -53,7 +56,10 @@ class TrainState(NamedTuple):
 
 
 class Result(NamedTuple):
-    """Of a step: the mean loss in nats per character before it, and whether any process was told to stop."""
+    """Of a step: the mean loss in nats per character before it, and the signal by which any process was told to stop.
+
+    Without one, `stop` is 0.
+    """
 
     loss: jax.Array
     stop: jax.Array
@@ -75,10 +81,15 @@ def make_model(config: TrainConfig, vocabulary: str) -> CharacterModel:
     return CharacterModel(len(vocabulary) + 1, config.hidden, config.layers, config.dropout, jnp.dtype(config.dtype))
 
 
-def _optimizer(config: TrainConfig) -> optax.GradientTransformation:
+def learning_rate(config: TrainConfig) -> optax.Schedule:
+    """The learning rate as a function of the steps that were made before."""
     rise = min(int(config.warmup * config.steps), config.steps - 1)
-    rate = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, rise, config.steps)
-    return optax.chain(optax.clip_by_global_norm(config.clip), optax.adamw(rate, weight_decay=config.weight_decay))
+    return optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, rise, config.steps)
+
+
+def _optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    adamw = optax.adamw(learning_rate(config), weight_decay=config.weight_decay)
+    return optax.chain(optax.clip_by_global_norm(config.clip), adamw)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "model", "mesh"))
@@ -107,11 +118,30 @@ def state_shape(config: TrainConfig, model: CharacterModel, mesh: Mesh) -> Train
     return jax.tree.map(laid_out, shapes, shardings(mesh, STATE_SPECS, shapes))
 
 
+def check_memory(record: Record, mesh: Mesh) -> None:
+    """Refuse what can't be held: XLA would crash, or the system would end other programs first.
+
+    Raises:
+        click.UsageError: parameters, gradients and optimizer take more than there is, where that is known.
+    """
+    if mesh.devices.flat[0].platform != "cpu" or not hasattr(os, "sysconf"):
+        return
+    config = record.config
+    shapes = state_shape(config, make_model(config, record.vocabulary), mesh)
+    needed = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves((shapes, shapes.params)))
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise click.UsageError(
+            f"--hidden {config.hidden} --layers {config.layers}: parameters, gradients and optimizer would take "
+            f"{needed / 1e9:,.0f} GB, and this machine has {there / 1e9:,.0f} GB. Give smaller ones."
+        )
+
+
 @functools.partial(jax.jit, static_argnames=("config", "model", "mesh"), donate_argnames="state")
 def train_step(
     config: TrainConfig, model: CharacterModel, mesh: Mesh, state: TrainState, window: Window, told: jax.Array
 ) -> tuple[TrainState, Result]:
-    """One step of truncated backpropagation; `told`, a bool for each device, says whether its process is to stop."""
+    """One step of truncated backpropagation; `told`, a number for each device, is the signal to stop, or 0."""
 
     @_by_device(mesh, (STATE_SPECS, WINDOW_SPECS, P(BATCH)), (STATE_SPECS, P()))
     def on_device(state: TrainState, window: Window, told: jax.Array) -> tuple[TrainState, Result]:
@@ -125,11 +155,11 @@ def train_step(
             return _nats(logits, window.targets).mean(), after
 
         (loss, carry), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        loss, gradients, told_share = jax.lax.pmean((loss, gradients, told.mean()), BATCH)
+        loss, gradients = jax.lax.pmean((loss, gradients), BATCH)
         with jax.numpy_dtype_promotion("standard"):  # Adam's count of steps is an integer among floats (optax 0.2.8).
             updates, opt_state = _optimizer(config).update(gradients, state.opt_state, state.params)
         after = TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state, carry)
-        return after, Result(loss, told_share > 0)
+        return after, Result(loss, jax.lax.pmax(told.max(), BATCH))
 
     return on_device(state, window, told)
 
@@ -153,17 +183,32 @@ def score_window(
     return on_device(params, carry, window)
 
 
+@jax.jit
+def is_finite(state: TrainState) -> jax.Array:
+    """Whether all of its numbers are."""
+    return jnp.stack([jnp.isfinite(a).all() for a in jax.tree.leaves(state)]).all()
+
+
 @functools.partial(jax.jit, static_argnames=("model", "length"))
 def generate(
     model: CharacterModel, params: Any, prompt: jax.Array, key: jax.Array, temperature: float, *, length: int
 ) -> jax.Array:
-    """Ids `int32[length]` drawn one after the other behind the ids of the prompt, `int32[T]`."""
+    """Ids `int32[length]` drawn one after the other behind the ids of the prompt, `int32[T]`.
+
+    Temperature 0, and what float32 can hardly tell from it, takes the likeliest each time.
+    """
+    least = jnp.finfo(jnp.float32).tiny
     logits, carry = model.apply(params, prompt)
 
     def draw(before, key):
         logits, carry = before
         logits = logits.astype(jnp.float32).at[UNKNOWN].set(-jnp.inf)
-        drawn = jax.random.categorical(key, logits / temperature)
+        drawn = jnp.where(
+            temperature < least,
+            logits.argmax(),
+            # So that none but the unlikely overflows, to -inf, which is right.
+            jax.random.categorical(key, (logits - logits.max()) / jnp.maximum(temperature, least)),
+        )
         logits, carry = model.apply(params, drawn[None], carry)
         return (logits[0], carry), drawn
 

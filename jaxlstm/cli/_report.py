@@ -8,17 +8,19 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxlstm.cli import _run
-from jaxlstm.cli._compressors import Yardstick, yardsticks
+from jaxlstm.cli._compressors import COMPRESSORS, Yardstick, yardsticks
 from jaxlstm.cli._devices import own
 from jaxlstm.cli._job import Job
 from jaxlstm.cli._model import TrainState, continuation, make_model
 from jaxlstm.cli._plot import plot_loss
+from jaxlstm.cli._streams import say
 from jaxlstm.cli._text import default_prompt
 
 
 def report(out: Path, job: Job, state: TrainState) -> None:
     """Write `loss.png`, and print the score, a sample, and where things are."""
     record, lines = job.record, _run.read_metrics(out)
+    say(f"Compressing the text with {', '.join(COMPRESSORS)} to compare, and drawing the losses.")
     sticks = yardsticks(job.train_text, job.held_out)
     plot_loss(out / _run.PLOT, lines, sticks)
     Console().print(_table(lines[-1]["held_out_bits_per_character"], sticks))

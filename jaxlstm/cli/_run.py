@@ -1,24 +1,31 @@
 """A run's folder: its configuration, its losses and its checkpoints, so written that a kill at any moment spares them.
 
-config.json     written first, at once or not at all; the folder is a run from then on
+.lock           first; whoever trains has it locked
+config.json     whole or not there; the folder is a run from then on
 metrics.jsonl   a line for each step, always there before the checkpoint that follows the step
-checkpoints/    orbax's; one that was not finished does not count
+checkpoints/    whole or not there; each has a digest of itself and of the lines before it
 loss.png        at the end
 """
 
 import dataclasses
+import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from jaxlstm._write import replacing, unfinished
+from jaxlstm._write import naming, replacing, unfinished
+from jaxlstm.cli._checkpoints import FOLDER
 from jaxlstm.cli._config import TrainConfig
+from jaxlstm.cli._lock import LOCK
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 PLOT = "loss.png"
+
+_DIGEST = "sha256"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,58 +52,64 @@ def check_free(out: Path) -> None:
         click.UsageError: it does, or is none.
     """
     try:
-        found = {path.name for path in out.iterdir()} - {path.name for path in unfinished(out / CONFIG)}
+        found = {path.name for path in out.iterdir()}
     except FileNotFoundError:
         return
     except OSError as error:
         raise click.UsageError(f"--out {out}: {error.strerror or error}.") from error
     if CONFIG in found:
         raise click.UsageError(f"--out {out}: holds a run already. Go on with it by --resume, or give another --out.")
-    if found:
+    if found and LOCK not in found:
         raise click.UsageError(f"--out {out}: holds other files ({min(found)}). Give a new or an empty folder.")
 
 
-def create(out: Path, record: Record) -> None:
-    """Make the folder a run.
+def write(out: Path, record: Record) -> None:
+    """Make the folder a run, or the run another.
 
     Raises:
-        click.UsageError: it can't be written.
+        OSError: it can't be written.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        _clear(out / CONFIG)
-        with replacing(out / CONFIG) as temporary:
-            temporary.write_text(json.dumps(dataclasses.asdict(record), indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise click.UsageError(f"--out {out}: can't be written ({error.strerror or error}).") from error
+    told = dataclasses.asdict(record)
+    with naming(out / CONFIG), replacing(out / CONFIG) as temporary:
+        temporary.write_text(json.dumps(told | {_DIGEST: _digest(told)}, indent=2) + "\n", encoding="utf-8")
+
+
+def tidy(out: Path) -> None:
+    """Delete what a killed process left half-written; whoever trains in the folder has it to itself."""
+    for folder in (out, out / FOLDER):
+        for left in unfinished(folder):
+            left.unlink()
 
 
 def load(out: Path) -> Record:
     """What the run was told.
 
     Raises:
-        click.UsageError: the folder holds no run, or one of another version.
+        click.UsageError: the folder holds no run, or one that is damaged or of another version.
     """
     try:
         record = json.loads((out / CONFIG).read_text(encoding="utf-8"))
+        digest = record.pop(_DIGEST)
+        if digest != _digest(record):
+            raise ValueError("its SHA-256 is not that of what it holds")
         return Record(**record | {"config": TrainConfig(**record["config"]), "files": tuple(record["files"])})
     except OSError as error:
         raise click.UsageError(
             f"{out}: holds no run of jaxlstm train ({error.strerror or error}: {CONFIG})."
         ) from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise click.UsageError(f"{out / CONFIG}: is none that this version of jaxlstm wrote ({error}).") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise click.UsageError(
+            f"{out / CONFIG}: is none that this version of jaxlstm wrote, or is damaged ({error})."
+        ) from error
+
+
+def _digest(told: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def was_begun(out: Path) -> bool:
-    """Whether a run was killed here while its configuration was being written."""
-    return bool(unfinished(out / CONFIG)) and not (out / CONFIG).exists()
-
-
-def _clear(path: Path) -> None:
-    """Delete what a killed run left of `path`: a folder is one run's, and one process's at a time."""
-    for left in unfinished(path):
-        left.unlink(missing_ok=True)
+    """Whether a run was killed here before its configuration was written."""
+    return (out / LOCK).exists() and not (out / CONFIG).exists()
 
 
 class Metrics:
@@ -105,32 +118,48 @@ class Metrics:
     Args:
         out: the run's folder.
         step: steps whose lines stay.
-
-    Raises:
-        click.UsageError: lines of these steps are missing.
     """
 
     def __init__(self, out: Path, step: int):
-        path = out / METRICS
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[:step] if path.exists() else []
-        if len(lines) < step:
-            raise click.UsageError(
-                f"{path}: lacks lines for the {step} steps before the checkpoint. Put it back, or give another --out."
-            )
-        _clear(path)
-        with replacing(path) as temporary:
-            temporary.write_text("".join(lines), encoding="utf-8")
-        self._file = path.open("a", encoding="utf-8", buffering=1)
+        self._path = out / METRICS
+        lines = _lines(out)[:step]
+        with naming(self._path), replacing(self._path) as temporary:
+            temporary.write_bytes(b"".join(lines))
+        self._whole = _hash(lines)
+        self._file = self._path.open("ab")
 
     def __enter__(self) -> "Metrics":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with naming(self._path):
+            self._file.close()
 
     def write(self, **line: float) -> None:
         """Add the next step's line, and hand it to the operating system."""
-        self._file.write(json.dumps(line) + "\n")
+        data = json.dumps(line, allow_nan=False).encode() + b"\n"
+        with naming(self._path):
+            self._file.write(data)
+            self._file.flush()
+        self._whole.update(data)
+
+    def digest(self) -> str:
+        """SHA-256 of all lines."""
+        return self._whole.hexdigest()
+
+
+def metrics_digest(out: Path, step: int) -> str:
+    """SHA-256 of the lines of the steps up to this one, as they are now."""
+    return _hash(_lines(out)[:step]).hexdigest()
+
+
+def _hash(lines: Iterable[bytes]) -> Any:
+    return hashlib.sha256(b"".join(lines))
+
+
+def _lines(out: Path) -> list[bytes]:
+    path = out / METRICS
+    return path.read_bytes().splitlines(keepends=True) if path.exists() else []
 
 
 def read_metrics(out: Path) -> list[dict[str, Any]]:
@@ -138,4 +167,4 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
 
     At each planned checkpoint there is held_out_bits_per_character, too.
     """
-    return [json.loads(line) for line in (out / METRICS).read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in _lines(out)]

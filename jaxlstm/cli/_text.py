@@ -34,6 +34,8 @@ def read_text(files: Sequence[Path]) -> str:
 
 def _read_file(path: Path) -> str:
     try:
+        if not path.is_dir() and path.exists() and not path.is_file():  # It may have no end, or never come.
+            raise click.UsageError(f"{path}: not a regular file.")
         data = path.read_bytes()
     except OSError as error:
         raise click.UsageError(f"{path}: {error.strerror or error}.") from error

@@ -115,9 +115,7 @@ def bench(
         results = _run(settings)
     except PeerError as error:
         raise click.ClickException(f"jaxlstm itself can't run here: {error}") from error
-    console = Console()
-    # What is no terminal has no width: wide enough for no table to be folded.
-    show(results, console if console.is_terminal else Console(width=140))
+    show(results, Console())
     if json is not None:
         write_json(json, results)
     if plot is not None:
@@ -128,16 +126,13 @@ def bench(
 
 def _run(settings: "Settings") -> "Results":
     """Behind a bar on standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+    from jaxlstm.cli._progress import progress
+    from jaxlstm.cli._signals import in_order
     from jaxlstm.cli.bench._rounds import run
 
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    done, total = itertools.count(), settings.stretches()
     # Seldom drawn anew: what draws takes time from what is timed.
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=1) as progress:
-        bar = progress.add_task("starting", total=settings.stretches())
-        done = itertools.count()
-        results = run(settings, lambda what: progress.update(bar, description=what, completed=next(done)))
-        progress.update(bar, description="done", completed=next(done))
+    with in_order(), progress(total, refresh_per_second=1) as tell:
+        results = run(settings, lambda what: tell(next(done), what))
+        tell(total, "done")
     return results

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from jaxlstm._write import replacing
+from jaxlstm._write import naming, replacing
 from jaxlstm.cli.bench._report import head
 from jaxlstm.cli.bench._results import Results
 from jaxlstm.cli.bench.peers import PEERS
@@ -46,7 +46,7 @@ def write_plot(path: Path, results: Results) -> None:
     if handles:
         figure.legend(handles, labels, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=11)
     figure.supxlabel(head(results), fontsize=7.5, color="0.35")
-    with replacing(path) as temporary:
+    with naming(path), replacing(path) as temporary:
         figure.savefig(temporary)
 
 

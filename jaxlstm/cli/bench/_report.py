@@ -1,5 +1,6 @@
 """What is printed: the machine, a table for each mode and shape, a table of ratios, and what failed or is missing."""
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from jaxlstm._write import replacing
+from jaxlstm._write import naming, replacing
 from jaxlstm.cli.bench._results import BEST_JAX, Measurement, Results
 from jaxlstm.cli.bench._work import PRODUCT, Shape
 from jaxlstm.cli.bench.peers import OURS, PEERS
@@ -25,7 +26,7 @@ NONE = "-"
 
 def write_json(path: Path, results: Results) -> None:
     """All of it, raw and computed."""
-    with replacing(path) as temporary:
+    with naming(path), replacing(path) as temporary:
         temporary.write_text(json.dumps(results.as_json(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
@@ -33,7 +34,7 @@ LEGEND = """\
 time: median over the rounds of a round's median call; spread: their interquartile range, as a share of it
 ratio: jaxlstm's time over that one's
 steps/s: time steps of the whole batch through all layers and directions, T / time
-FLOP/s: 2 G T B H (I + H) for each layer and direction (G: gates, 4 of an LSTM, 3 of a GRU; I: its own input),
+FLOP/s: 2 G T B H (I + H) for each layer and direction (G: gates, 4 of an LSTM, 3 of a GRU; I: its own input), \
 three times that in training, / time
 share: that rate, as a share of a plain matrix product's of the same dtype in the same rounds
 memory: temporary memory of one call, at its peak"""
@@ -47,11 +48,19 @@ def show(results: Results, console: Console) -> None:
         console.print(f"\n{MODE_TITLES[mode]}", style="bold", highlight=False)
         for shape in results.shapes():
             console.print(f"\n{escape(_shape_line(results, shape, mode))}", highlight=False)
-            console.print(_shape_table(results, shape, mode))
+            _print_whole(console, _shape_table(results, shape, mode))
         console.print(f"\n{mode}: jaxlstm's time over that of each peer; below 1 jaxlstm is faster", highlight=False)
-        console.print(_ratio_table(results, mode))
+        _print_whole(console, _ratio_table(results, mode))
     for line in _complaints(results):
         console.print(escape(line), highlight=False)
+
+
+def _print_whole(console: Console, table: Table) -> None:
+    """However narrow the console: a folded table can't be read."""
+    wide = Console(width=10_000, file=io.StringIO(), color_system=None)
+    with wide.capture() as capture:
+        wide.print(table)
+    console.out(capture.get().strip(), highlight=False)
 
 
 def head(results: Results) -> str:

@@ -5,9 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxlstm._init import cell_shapes, layer_input_sizes
-from jaxlstm._names import suffix
-
 MODES = ("fwd", "train")
 """`fwd`: output and final state. `train`: loss and its gradients with respect to all parameters and the input."""
 
@@ -38,6 +35,8 @@ class Shape(NamedTuple):
 
     def flops(self, cell: str, mode: str) -> int:
         """Floating-point operations of one call's matrix products; training does those of `fwd` three times."""
+        from jaxlstm._init import layer_input_sizes
+
         sizes = layer_input_sizes(self.input, self.hidden, self.layers, bidirectional=self.directions == 2)
         forward = sum(2 * self.time * self.batch * self.hidden * (size + self.hidden) for size in sizes)
         return CELLS[cell] * self.directions * forward * {"fwd": 1, "train": 3}[mode]
@@ -96,6 +95,10 @@ def wide(dtype: str) -> type[np.floating]:
 
 def draw(shape: Shape, cell: str, dtype: str, platform: str) -> Work:
     """The numbers for one shape, always the same."""
+    # Here, as the command's help does not wait for JAX.
+    from jaxlstm._init import cell_shapes, layer_input_sizes
+    from jaxlstm._names import suffix
+
     rng = np.random.default_rng(0)
     bound = 1 / np.sqrt(shape.hidden)
     sizes = layer_input_sizes(shape.input, shape.hidden, shape.layers, bidirectional=shape.directions == 2)

@@ -1,0 +1,59 @@
+"""How far something is, on standard error: a bar on a terminal, and elsewhere a line every few seconds."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from jaxlstm.cli._streams import Screen, say
+
+INTERVAL = 5.0
+"""Seconds from one line to the next."""
+
+Tell = Callable[[int, str], None]
+"""Hears what is done, as a count, and what there is to say of it."""
+
+
+@contextlib.contextmanager
+def progress(total: int, done: int = 0, *, unit: str | None = None, refresh_per_second: float = 10) -> Iterator[Tell]:
+    """Show a count that goes from `done` to `total`, the time left, and the speed if there is a unit to give it in."""
+    console = Console(file=Screen())  # pyright: ignore[reportArgumentType] - all of a file that it needs
+    if not console.is_terminal:
+        yield _Lines(total, done, unit)
+        return
+    columns = BarColumn(), TextColumn("{task.description}"), _Speed(unit), TimeRemainingColumn()
+    with Progress(*columns, console=console, refresh_per_second=refresh_per_second) as bar:
+        task = bar.add_task("", total=total, completed=done)
+        yield lambda done, status: bar.update(task, completed=done, description=status)
+
+
+class _Speed(ProgressColumn):
+    def __init__(self, unit: str | None):
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else _speed(task.speed, self._unit))
+
+
+def _speed(speed: float, unit: str | None) -> str:
+    return "" if unit is None else f"{speed:,.0f} {unit}/s, "
+
+
+class _Lines:
+    def __init__(self, total: int, done: int, unit: str | None):
+        self._total, self._start, self._unit = total, done, unit
+        self._begun = self._said = time.monotonic()
+
+    def __call__(self, done: int, status: str) -> None:
+        now = time.monotonic()
+        if done < self._total and now - self._said < INTERVAL:
+            return
+        self._said = now
+        speed = (done - self._start) / max(now - self._begun, 1e-3)
+        left = timedelta(seconds=round((self._total - done) / speed)) if speed else "unknown"
+        say(f"{done / self._total:4.0%}  {status}  {_speed(speed, self._unit)}{left} left")
