@@ -172,8 +172,7 @@ WRITTEN: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", WRITTEN)
-@pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize(("bidirectional", "batch_first"), [(False, True), (True, False)])
 def test_what_to_onnx_writes_is_run_and_read_back(name, bidirectional, batch_first, tmp_path):
     """With lengths, of which one is 0, and states, in two layers."""
     cell, path = WRITTEN[name], tmp_path / "model.onnx"
