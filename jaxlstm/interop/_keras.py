@@ -85,11 +85,11 @@ def from_keras_cell(weights: Any, name: str | Sequence[str] | None = None) -> tu
 
     Source: https://keras.io/api/layers/activations
 
-    >>> import os; os.environ["KERAS_BACKEND"] = "jax"
-    >>> import jax.numpy as jnp, jaxlstm, keras
-    >>> layer = keras.layers.LSTM(5, recurrent_activation="hard_sigmoid")
-    >>> layer.build((None, None, 3))
-    >>> cell, params = jaxlstm.interop.from_keras_cell(layer)
+    >>> import numpy as np, jax.numpy as jnp, jaxlstm
+    >>> weights = [np.ones((3, 15), np.float32), np.ones((5, 15), np.float32), np.ones((2, 15), np.float32)]
+    >>> cell, params = jaxlstm.interop.from_keras_cell(weights)  # or layer, or [layer_0, layer_1], or "model.keras"
+    >>> cell == jaxlstm.cells.GRU
+    True
     >>> output, state = jaxlstm.fold(cell, params, jnp.ones((2, 7, 3)), batch_first=True)
     """
     cells, params = _read(weights, name, cell_of, with_cell)
