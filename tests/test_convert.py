@@ -145,6 +145,21 @@ def test_convert_asks_to_choose_and_takes_the_choice(tmp_path):
     assert read(out)[0][0].weight_hh.shape == (3 * H, H)
 
 
+@pytest.mark.parametrize("cell", [jaxlstm.cells.GRU, jaxlstm.cells.RNN], ids=["GRU", "RNN"])
+def test_a_gru_and_an_rnn_go_through_every_format(cell, tmp_path):
+    params: Any = jaxlstm.init_fold(jax.random.key(0), cell, I, H, num_layers=2, bidirectional=True)
+    if cell == jaxlstm.cells.RNN:  # Whose two biases Keras keeps as one.
+        params = tuple(tuple(each._replace(bias_hh=0 * each.bias_hh) for each in cells) for cells in params)
+    save_safetensors(params, tmp_path / "0.safetensors")
+    source = tmp_path / "0.safetensors"
+    for k, ending in enumerate(("onnx", "keras", "npz", "h5", "safetensors"), 1):
+        target = tmp_path / f"{k}.{ending}"
+        kind = "GRU" if cell == jaxlstm.cells.GRU else "RNN"
+        assert f"{target}: {kind}, layers 2, directions 2, sizes 3 to 4" in done(convert, source, target)
+        source = target
+    assert_identical(load_safetensors(source), params)
+
+
 def test_layers_are_stacked_by_naming_them_in_turn(tmp_path):
     path = tmp_path / "model.onnx"
     _files.save(STACK, path)

@@ -3,6 +3,7 @@
 `MUTATIONS=3000 pytest tests/test_fuzz.py` tries so many of each.
 """
 
+import itertools
 from typing import Any
 
 import h5py
@@ -19,12 +20,17 @@ from jaxlstm.interop import _files
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
 STACK: Any = jaxlstm.init_lstm(jax.random.key(0), 2, 2, num_layers=2, bidirectional=True)
+GRU: Any = jaxlstm.init_gru(jax.random.key(0), 2, 2)
 CELL: Any = jaxlstm.init_lstm_cell(jax.random.key(0), 2, 2, proj_size=1)
 
 
-@pytest.mark.parametrize("ending", ["safetensors", "npz", "onnx", "h5", "keras"])
-@pytest.mark.parametrize("params", [STACK, CELL], ids=["stack", "cell"])
-def test_mutated_files_end_in_one_named_error(ending, params, tmp_path, monkeypatch):
+ENDINGS = ("safetensors", "npz", "onnx", "h5", "keras")
+FILES = [*itertools.product(ENDINGS, ("stack", "cell")), ("onnx", "gru"), ("keras", "gru")]
+
+
+@pytest.mark.parametrize(("ending", "kind"), FILES)
+def test_mutated_files_end_in_one_named_error(ending, kind, tmp_path, monkeypatch):
+    params = {"stack": STACK, "cell": CELL, "gru": GRU}[kind]
     path = tmp_path / f"lstm.{ending}"
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     if ending not in ("safetensors", "npz") and params is CELL:

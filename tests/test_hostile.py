@@ -90,9 +90,8 @@ def claiming_text(path: Path) -> None:
 def texts_for_numbers(path: Path) -> None:
     write_h5(path, named("lstm/lstm", arrays(0)))
     with h5py.File(path, "a") as file:
-        shape = file["lstm/lstm/bias:0"].shape
         del file["lstm/lstm/bias:0"]
-        file.create_dataset("lstm/lstm/bias:0", shape, h5py.string_dtype())
+        file.create_dataset("lstm/lstm/bias:0", arrays(0)[2].shape, h5py.string_dtype())
 
 
 HOSTILE = {

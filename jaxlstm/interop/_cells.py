@@ -106,10 +106,12 @@ def kind_of(cell: Cell) -> str:
     return cell.name.upper()
 
 
-def gates_of(rows: int, columns: int, projection: tuple[int, ...] | None = None) -> int | None:
-    """G, told by weight_hh `[G*H, P]` and, if there is one, weight_hr `[P, H]`; None for no cell of PyTorch's."""
-    hidden = columns if projection is None else projection[-1]
-    return next((gates for gates in CELLS if hidden and rows == gates * hidden), None)
+def gates_of(weight_hh: Sequence[int], weight_hr: Sequence[int] | None = None) -> int | None:
+    """G, told by the shapes `[G*H, P]` and, if there is one, `[P, H]`; None for no cell of PyTorch's."""
+    if len(weight_hh) != 2 or not weight_hh[1]:
+        return None
+    hidden = weight_hh[1] if weight_hr is None else weight_hr[-1]
+    return next((gates for gates in CELLS if weight_hh[0] == gates * hidden), None)
 
 
 def cell_told_by(params: Any) -> Cell:
@@ -117,10 +119,8 @@ def cell_told_by(params: Any) -> Cell:
     cell = params
     while isinstance(cell, tuple | list) and not isinstance(cell, CellParams) and cell:
         cell = cell[0]
-    weight_hh, weight_hr = getattr(cell, "weight_hh", None), getattr(cell, "weight_hr", None)
-    if len(getattr(weight_hh, "shape", ())) != 2:
-        return LSTM
-    return CELLS.get(gates_of(*weight_hh.shape, None if weight_hr is None else weight_hr.shape) or 4, LSTM)
+    weight_hh, weight_hr = (getattr(getattr(cell, f"weight_{name}", None), "shape", None) for name in ("hh", "hr"))
+    return CELLS.get(gates_of(weight_hh or (), weight_hr) or 4, LSTM)
 
 
 def check(params: Any) -> Sizes:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxlstm._types import Cell
-from jaxlstm.interop._cells import cell_told_by, stacked
+from jaxlstm.interop._cells import stacked
 
 _KINDS = ("LSTM", "GRU", "RNN")
 
@@ -62,20 +62,21 @@ def pick(found: Mapping[str, Found], name: str | None, option: str) -> Found:
 
 def _joined(layers: Sequence[Found]) -> tuple[Cell, Any]:
     """Layers of equal cells as one stack."""
-    (cell, *others), params = zip(*map(with_cell, layers), strict=True)
-    if any(other != cell for other in others):
-        raise ValueError(
-            "expected layers of the same equations, which run as one stack. Read them one by one, by name."
-        )
-    return cell, stacked(layer for each in params for layer in each)
+    cells, params = zip(*map(with_cell, layers), strict=True)
+    return one_cell(cells), stacked(layer for each in params for layer in each)
 
 
 def with_cell(found: Found) -> tuple[Cell, Any]:
-    """The cell that runs it, and its parameters."""
-    if found.variant is not None:
-        return found.variant()
-    params = found.params()
-    return cell_told_by(params), params
+    """The cell that runs it, and its parameters, of a format that tells cells."""
+    assert found.variant is not None
+    return found.variant()
+
+
+def one_cell(cells: Sequence[Cell]) -> Cell:
+    """The cell of a stack's layers."""
+    if any(cell != cells[0] for cell in cells):
+        raise ValueError("expected layers of the same equations, which run as one stack. Read them one by one.")
+    return cells[0]
 
 
 def listed(found: Mapping[str, Found]) -> dict[str, Found]:

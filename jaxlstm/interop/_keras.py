@@ -14,7 +14,7 @@ import numpy as np
 from jaxlstm._types import Cell, CellParams, LSTMParams
 from jaxlstm.cells import GRU
 from jaxlstm.interop._cells import cell_told_by, in_jax, reading, reorder, stacked, summed_bias, unprojected
-from jaxlstm.interop._found import Found, pick, with_cell
+from jaxlstm.interop._found import Found, one_cell, pick, with_cell
 from jaxlstm.interop._keras_cell import cell_of, refuse_other_equations
 from jaxlstm.interop._keras_config import Layer
 from jaxlstm.interop._keras_file import find_keras
@@ -85,19 +85,16 @@ def from_keras_cell(weights: Any, name: str | Sequence[str] | None = None) -> tu
 
     Source: https://keras.io/api/layers/activations
 
-    >>> import os; os.environ["KERAS_BACKEND"] = "jax"
-    >>> import jax.numpy as jnp, jaxlstm, keras
-    >>> layer = keras.layers.LSTM(5, recurrent_activation="hard_sigmoid")
-    >>> layer.build((None, None, 3))
-    >>> cell, params = jaxlstm.interop.from_keras_cell(layer)
+    >>> import numpy as np, jax.numpy as jnp, jaxlstm
+    >>> weights = [np.ones((3, 15), np.float32), np.ones((5, 15), np.float32), np.ones((2, 15), np.float32)]
+    >>> cell, params = jaxlstm.interop.from_keras_cell(weights)  # or layer, or [layer_0, layer_1], or "model.keras"
+    >>> cell == jaxlstm.cells.GRU
+    True
     >>> output, state = jaxlstm.fold(cell, params, jnp.ones((2, 7, 3)), batch_first=True)
     """
-    (cell, *others), params = _read(weights, name, cell_of, with_cell)
-    if any(other != cell for other in others):
-        raise ValueError(
-            "weights: expected layers of the same equations, which run as one stack. Read them one by one."
-        )
-    return cell, in_jax(params)
+    cells, params = _read(weights, name, cell_of, with_cell)
+    with reading(os.fspath(weights) if isinstance(weights, str | os.PathLike) else "weights"):
+        return one_cell(cells), in_jax(params)
 
 
 def _read(

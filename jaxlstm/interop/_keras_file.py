@@ -55,8 +55,7 @@ class _Group(NamedTuple):
     @property
     def kind(self) -> str:
         """Told by the recurrent kernel's columns."""
-        rows, columns = list(self.arrays.values())[1].shape
-        return kind_of(CELLS[gates_of(columns, rows) or max(CELLS)])
+        return kind_of(CELLS[gates_of(list(self.arrays.values())[1].T.shape) or max(CELLS)])
 
 
 class _Placed(NamedTuple):
@@ -71,7 +70,9 @@ class _Placed(NamedTuple):
     @property
     def kind(self) -> str:
         """Its configuration's word before its arrays'."""
-        return self.groups[0].kind if self.groups and (self.layer is None or not self.layer.ways) else self.layer.kind
+        if self.layer is not None and (self.layer.ways or not self.groups):
+            return self.layer.kind
+        return self.groups[0].kind
 
 
 def find_keras(path: str | os.PathLike) -> dict[str, Found]:
@@ -149,7 +150,7 @@ def _read(file: H5File) -> tuple[list[_Group], dict[str, str]]:
 
 def _are_of_a_cell(parent: str, keys: list[str], shapes: list[tuple[int, ...]]) -> bool:
     """Whether the first two arrays of a group are a cell's; two square ones are only where they are called so."""
-    gates = gates_of(*reversed(shapes[1])) if len(shapes[1]) == 2 else None
+    gates = gates_of(shapes[1][::-1])
     if gates == 1 and "recurrent_kernel" not in keys and not _SIMPLE_CELL.search(parent):
         return False
     return gates is not None and (gates == 4 or shapes[0][-1:] == shapes[1][-1:])

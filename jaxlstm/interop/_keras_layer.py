@@ -64,7 +64,7 @@ def cells_of_arrays(arrays: Sequence[Any], *, configured: bool = False) -> list[
 def _cell(configured: bool, kernel: Any, recurrent_kernel: Any, bias: Any = None) -> CellParams:
     recurrent_kernel = check_array("recurrent_kernel", recurrent_kernel, "H, 4H", (None, None))
     hidden, columns = recurrent_kernel.shape
-    gates = gates_of(columns, hidden) or max(CELLS)
+    gates = gates_of((columns, hidden)) or max(CELLS)
     rows, wide = gates * hidden, f"{gates}H" if gates > 1 else "H"
     check_array("recurrent_kernel", recurrent_kernel, f"H, {wide}", (max(hidden, 1), rows))
     kernel = check_array("kernel", kernel, f"I, {wide}", (None, rows))
@@ -84,7 +84,7 @@ def _gru_cell(configured: bool, kernel: np.ndarray, recurrent_kernel: np.ndarray
         raise ValueError(
             "bias: absent, and nothing else tells whether this GRU has reset_after. Give the layer itself."
         )
-    if np.shape(bias) == (rows,):
+    if bias is not None and np.shape(bias) == (rows,):
         raise ValueError(
             f"bias: expected [2, 3H] = [2, {rows}], as with reset_after=True, got [{rows}]: the reset gate before the "
             "product, (r * h) U_h, which no rule of two products can be."

@@ -101,7 +101,7 @@ def _shapes(layout: Layout, leaves: Mapping[str, np.ndarray]) -> tuple[int, dict
         proj_size, hidden_size = weight_hr.shape
         if proj_size >= hidden_size:
             _refuse_shape(layout.keys["weight_hr" + first], f"[P, H] with 0 < P < H = {hidden_size}", weight_hr)
-    gates = gates_of(len(weight_hh), hidden_size)
+    gates = gates_of((len(weight_hh), hidden_size))
     if gates is None:
         rows = " or ".join(f"{gates * hidden_size} ({kind_of(cell)})" for gates, cell in CELLS.items())
         _refuse_shape(

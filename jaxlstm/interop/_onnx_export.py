@@ -142,7 +142,7 @@ def _weights(params: LSTMParams, order: Sequence[int]) -> dict[str, np.ndarray]:
         params: of a stack.
         order: of ONNX's gates in PyTorch's.
     """
-    back = np.argsort(order)
+    back = [order.index(k) for k in range(len(order))]
     arrays = {}
     for k, cells in enumerate(params):
         arrays[f"W_l{k}"] = np.stack([reorder(cell.weight_ih, back) for cell in cells])

@@ -150,14 +150,10 @@ def _found(shapes: Mapping[str, tuple[int, ...]], read: Callable[[list[str]], Ma
 
 def _kind(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> str:
     """What weight_hh and weight_hr tell; an LSTM where they tell nothing, for whoever reads it to refuse."""
-
-    def of_first(field: str) -> tuple[int, ...] | None:
-        shape = shapes.get(f"{prefix}{field}_l0", shapes.get(f"{prefix}{field}"))
-        return shape if shape and len(shape) == 2 else None
-
-    weight_hh = of_first("weight_hh")
-    gates = gates_of(*weight_hh, of_first("weight_hr")) if weight_hh else None
-    return kind_of(CELLS[gates or 4])
+    weight_hh, weight_hr = (
+        shapes.get(f"{prefix}{f}_l0", shapes.get(f"{prefix}{f}")) for f in ("weight_hh", "weight_hr")
+    )
+    return kind_of(CELLS[gates_of(weight_hh or (), weight_hr or None) or 4])
 
 
 def _params(prefix: str, keys: list[str], read: Callable[[list[str]], Mapping[str, Any]]) -> Any:

@@ -2,10 +2,13 @@
 
 import os
 import pickle
+from functools import partial
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -15,7 +18,7 @@ from trees import assert_identical
 
 import jaxlstm
 from jaxlstm.cli.convert import convert, inspect
-from jaxlstm.interop import from_torch, load_safetensors
+from jaxlstm.interop import from_onnx_cell, from_torch, load_safetensors
 from jaxlstm.interop._onnx import from_onnx
 
 I, H = 3, 4  # noqa: E741
@@ -160,12 +163,15 @@ def test_torchscript_programs_are_refused(silero, tmp_path):
 
 
 # That exporter is the one whose graphs have LSTM nodes and which needs no more packages; it is on its way out.
-@pytest.mark.filterwarnings(
+EXPORTERS_WARNINGS = (
     "ignore:You are using the legacy TorchScript-based ONNX export:DeprecationWarning",
     "ignore:The feature will be removed:DeprecationWarning",
-    "ignore:Exporting a model to ONNX with a batch_size other than 1, with a variable length with LSTM:UserWarning",
+    "ignore:Exporting a model to ONNX with a batch_size other than 1, with a variable length with:UserWarning",
     "ignore:Converting a tensor to a Python boolean might cause the trace to be incorrect:torch.jit.TracerWarning",
 )
+
+
+@pytest.mark.filterwarnings(*EXPORTERS_WARNINGS)
 @pytest.mark.parametrize("num_layers", [1, 3])
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("batch_first", [False, True])
@@ -175,3 +181,19 @@ def test_graphs_of_torchs_own_exporter(num_layers, bidirectional, batch_first, b
     torch.onnx.export(module, (torch.zeros(5, 2, I),), tmp_path / "lstm.onnx", dynamo=False)
     assert sum(node.op_type == "LSTM" for node in onnx.load(tmp_path / "lstm.onnx").graph.node) == num_layers
     assert_identical(from_onnx(tmp_path / "lstm.onnx"), from_torch(module))
+
+
+@pytest.mark.filterwarnings(*EXPORTERS_WARNINGS)
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize(
+    "kind", [torch.nn.GRU, torch.nn.RNN, partial(torch.nn.RNN, nonlinearity="relu")], ids=["GRU", "RNN", "relu"]
+)
+def test_its_graphs_of_other_cells(kind, bidirectional, tmp_path):
+    module, x = kind(I, H, 2, bidirectional=bidirectional), torch.randn(5, 2, I)
+    torch.onnx.export(module, (x,), tmp_path / "model.onnx", dynamo=False)
+    cell, params = from_onnx_cell(tmp_path / "model.onnx")
+    assert len(params) == 2
+    assert_identical(params, from_torch(module.state_dict()))
+    output, (h_n,) = jaxlstm.fold(cell, params, jnp.asarray(x.numpy()))
+    for got, expected in zip((output, h_n), module(x), strict=True):
+        np.testing.assert_allclose(got, expected.detach(), rtol=0, atol=2e-6)
