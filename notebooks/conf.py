@@ -94,6 +94,7 @@ class CommandLineHelp(Directive):
     """What `jaxlstm COMMAND --help` prints, for every command."""
 
     def run(self) -> list[nodes.Node]:
+        """A section for each."""
         sections = []
         for name in COMMANDS:
             command = command_of(name)

@@ -1,4 +1,4 @@
-"""The code on the site's pages runs, a page as one script, and prints what the page says (with PyTorch: against_torch)."""
+"""The code on the pages of the site runs, a page as one script, and prints what the page says."""
 
 import pytest
 import run_page

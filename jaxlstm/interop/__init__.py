@@ -2,8 +2,8 @@
 
 PyTorch:        `from_torch`, `to_torch`
 safetensors:    `load_safetensors`, `save_safetensors`
-ONNX:           `from_onnx`, `to_onnx`
-Keras:          `from_keras`, `to_keras`
+ONNX:           `from_onnx`, `to_onnx`; `from_onnx_cell` for other cells than PyTorch's
+Keras:          `from_keras`, `to_keras`; `from_keras_cell` for other cells than PyTorch's
 Flax:           `from_flax`, `to_flax`
 Haiku:          `from_haiku`
 Equinox:        `from_equinox`
@@ -16,8 +16,10 @@ from jaxlstm.interop._flax import from_flax as from_flax
 from jaxlstm.interop._flax import to_flax as to_flax
 from jaxlstm.interop._haiku import from_haiku as from_haiku
 from jaxlstm.interop._keras import from_keras as from_keras
+from jaxlstm.interop._keras import from_keras_cell as from_keras_cell
 from jaxlstm.interop._keras import to_keras as to_keras
 from jaxlstm.interop._onnx import from_onnx as from_onnx
+from jaxlstm.interop._onnx import from_onnx_cell as from_onnx_cell
 from jaxlstm.interop._onnx_export import to_onnx as to_onnx
 from jaxlstm.interop._safetensors import load_safetensors as load_safetensors
 from jaxlstm.interop._safetensors import save_safetensors as save_safetensors
@@ -29,7 +31,9 @@ __all__ = [
     "from_flax",
     "from_haiku",
     "from_keras",
+    "from_keras_cell",
     "from_onnx",
+    "from_onnx_cell",
     "from_torch",
     "load_safetensors",
     "save_safetensors",

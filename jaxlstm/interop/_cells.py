@@ -125,10 +125,17 @@ def cell_told_by(params: Any) -> Cell:
 
 def check(params: Any) -> Sizes:
     """Parameters, of a stack or of one cell, of a cell of PyTorch's."""
+    if isinstance(params, CellParams):
+        check_cell_params(params, cell=cell_told_by(params))
+        return check_stack(((params,),))
+    return check_stack(params)
+
+
+def check_stack(params: Any) -> Sizes:
+    """Parameters of a stack of a cell of PyTorch's."""
     cell = cell_told_by(params)
-    single = isinstance(params, CellParams)
-    sizes = check_cell_params(params, cell=cell) if single else check_params(params, cell)
-    if any(each.extra is not None for each in ([params] if single else [c for cells in params for c in cells])):
+    sizes = check_params(params, cell)
+    if any(each.extra is not None for cells in params for each in cells):
         raise ValueError(
             f"params: expected those of PyTorch's {kind_of(cell)}, got extra, which is another cell's and has no name "
             "there. Save the whole tree, by orbax for one."
@@ -193,9 +200,12 @@ def single_precision(params: LSTMParams, library: str) -> LSTMParams:
     return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)
 
 
-def unprojected(params: LSTMParams, library: str) -> LSTMParams:
-    """`params`, checked, if `library` can hold them."""
-    check(params)
+def unprojected(params: LSTMParams, library: str, cell: Cell | None = None) -> LSTMParams:
+    """`params`, of a cell or of PyTorch's that they tell, checked, if `library` can hold them."""
+    if cell is None:
+        check_stack(params)
+    else:
+        check_params(params, cell)
     if params[0][0].weight_hr is not None:
         raise ValueError(
             f"params: expected no projection (proj_size = 0), got weight_hr {list(params[0][0].weight_hr.shape)}. "

@@ -1,10 +1,10 @@
 """The LSTMs, GRUs and RNNs that a file holds: listed by name, read when one is picked."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxlstm._types import Cell
-from jaxlstm.interop._cells import stacked
+from jaxlstm.interop._cells import cell_told_by, stacked
 
 _KINDS = ("LSTM", "GRU", "RNN")
 
@@ -20,6 +20,7 @@ class Found(NamedTuple):
         upper: it is the upper layers of another one, which alone is listed.
         above: the name of the one that takes its output, where that is known and both are listed.
         note: what else there is to say of it.
+        variant: reads it with its cell, whatever its equations, in a format that tells them.
     """
 
     params: Callable[[], Any]
@@ -28,7 +29,7 @@ class Found(NamedTuple):
     upper: bool = False
     above: str | None = None
     note: str = ""
-    with_cell: Callable[[], tuple[Cell, Any]] | None = None
+    variant: Callable[[], tuple[Cell, Any]] | None = None
 
 
 def pick(found: Mapping[str, Found], name: str | None, option: str) -> Found:
@@ -54,7 +55,27 @@ def pick(found: Mapping[str, Found], name: str | None, option: str) -> Found:
         )
     if len(layers) == 1:
         return layers[0]
-    return Found(lambda: stacked(layer for each in layers for layer in each.params()))
+    return Found(
+        lambda: stacked(layer for each in layers for layer in each.params()), kind, variant=lambda: _joined(layers)
+    )
+
+
+def _joined(layers: Sequence[Found]) -> tuple[Cell, Any]:
+    """Layers of equal cells as one stack."""
+    (cell, *others), params = zip(*map(with_cell, layers), strict=True)
+    if any(other != cell for other in others):
+        raise ValueError(
+            "expected layers of the same equations, which run as one stack. Read them one by one, by name."
+        )
+    return cell, stacked(layer for each in params for layer in each)
+
+
+def with_cell(found: Found) -> tuple[Cell, Any]:
+    """The cell that runs it, and its parameters."""
+    if found.variant is not None:
+        return found.variant()
+    params = found.params()
+    return cell_told_by(params), params
 
 
 def listed(found: Mapping[str, Found]) -> dict[str, Found]:

@@ -1,4 +1,4 @@
-"""What a Keras model's configuration says of its LSTM layers: names, equations, and where a file has their arrays.
+"""What a Keras model's configuration says of its recurrent layers: names, and where a file has their arrays.
 
 A configuration is nested objects `{"class_name": ..., "config": {...}}`. Files of two kinds go by it. A `.keras`
 addresses an object by the attributes that lead to it, and the members of a list by their class and a count:
@@ -10,7 +10,17 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-_OURS = {"activation": "tanh", "recurrent_activation": "sigmoid"}
+_CLASSES = {
+    "LSTM": "LSTM",
+    "LSTMCell": "LSTM",
+    "CuDNNLSTM": "LSTM",
+    "GRU": "GRU",
+    "GRUCell": "GRU",
+    "SimpleRNN": "RNN",
+    "SimpleRNNCell": "RNN",
+}
+_TELLING = {"unit_forget_bias": "LSTM", "reset_after": "GRU"}
+_GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 OLD_CONTAINER = "_layer_checkpoint_dependencies"
 """What Keras 2.12 and 2.13 call a model's `layers`; each that has weights counts twice there."""
 
@@ -35,51 +45,51 @@ class Layer(NamedTuple):
     Attributes:
         name: what Keras calls it.
         ways: its directions.
+        kind: "LSTM", "GRU" or "RNN".
         reverse: it runs over time backwards only.
         returns_sequences: its output is one of every step.
-        wrong: why it is no layer that PyTorch's LSTM has, or "".
+        wrong: why no cell can run it, or "".
     """
 
     name: str
     ways: tuple[Way, ...]
+    kind: str = "LSTM"
     reverse: bool = False
     returns_sequences: bool = False
     wrong: str = ""
 
 
 def layers_of(node: Any, *, old: bool = False) -> list[Layer]:
-    """The LSTM layers of an object's configuration; `old` for addresses by `OLD_CONTAINER`."""
+    """The LSTM, GRU and RNN layers of an object's configuration; `old` for addresses by `OLD_CONTAINER`."""
     return list(_object(node, "", (), old)) if _is_object(node) else []
 
 
-def is_one_stack(node: Any) -> bool:
-    """Whether a model's LSTM layers all stand on one another, with nothing between that acts on the numbers."""
+def is_one_stack(node: Any, kind: str) -> bool:
+    """Whether a model's layers of that kind all stand on one another, with nothing between that acts on the numbers."""
     if not _is_object(node) or node["class_name"] != "Sequential" or not isinstance(node["config"], dict):
         return False
     members = [member for member in node["config"].get("layers", ()) if _is_object(member)]
-    found = [layers_of({"class_name": "", "config": {"layers": [member]}}) for member in members]
+    found = [
+        [layer for layer in layers_of({"class_name": "", "config": {"layers": [member]}}) if layer.kind == kind]
+        for member in members
+    ]
     places = [k for k, layers in enumerate(found) if layers]
     if not places or any(not found[k] and members[k]["class_name"] != "Dropout" for k in range(places[0], places[-1])):
         return False
     layers = [layer for k in places for layer in found[k]]
+    if not all(layer.ways for layer in layers):
+        return False
     kinds = {(len(layer.ways), layer.ways[0].config.get("units"), layer.reverse) for layer in layers}
     return len(kinds) == 1 and not layers[0].reverse and all(layer.returns_sequences for layer in layers[:-1])
 
 
-def refuse_other_equations(layer: Layer) -> None:
-    """Only a layer whose equations are PyTorch's passes."""
-    if layer.wrong:
-        raise ValueError(layer.wrong)
-    for way in layer.ways:
-        for key, expected in _OURS.items():
-            if way.config.get(key, expected) != expected:
-                raise ValueError(f"{key}: expected {expected!r}, as PyTorch's, got {way.config[key]!r}.")
-
-
-def refuse_other_arrays(way: Way, arrays: Sequence[Any]) -> None:
+def refuse_other_arrays(kind: str, way: Way, arrays: Sequence[Any]) -> None:
     """What a direction's arrays must be, by its configuration."""
     units, use_bias = way.config.get("units"), way.config.get("use_bias", True)
-    hidden = arrays[1].shape[0]
+    hidden, columns = arrays[1].shape
+    if columns != _GATES[kind] * hidden:
+        wanted = f"[H, {_GATES[kind]}H] of kind {kind}, as its configuration says"
+        raise ValueError(f"recurrent_kernel: expected {wanted}, got {[hidden, columns]}.")
     if units is not None and units != hidden:
         raise ValueError(f"units: expected {units}, as its configuration says, got a recurrent_kernel of {hidden}.")
     if use_bias != (len(arrays) == 3):
@@ -106,14 +116,15 @@ def _object(node: Any, address: str, names: tuple[frozenset[str], ...], old: boo
     below = (*names, frozenset({name})) if address else names
     if "merge_mode" in config:
         yield _bidirectional(config, name, address, below)
-    elif _is_lstm(node):
+    elif kind := _kind(node):
         yield Layer(
             name,
             (Way(config, address, below),),
+            kind,
             bool(config.get("go_backwards")),
             bool(config.get("return_sequences")),
         )
-    elif _is_lstm(config.get("cell")):
+    elif _kind(config.get("cell")):
         (cell,) = _object(config["cell"], address, names, old)
         yield cell._replace(
             name=name,
@@ -147,10 +158,11 @@ def _inside(value: Any, address: str, names: tuple[frozenset[str], ...], old: bo
 def _bidirectional(config: Mapping[str, Any], name: str, address: str, names: tuple[frozenset[str], ...]) -> Layer:
     forward = config["layer"]
     backward = config.get("backward_layer") or forward
-    ways, wrong = [], ""
+    ways, kinds, wrong = [], set(), ""
     for node, prefix in ((forward, "forward_"), (backward, "backward_")):
         inner = list(_object(node, f"{address}/{prefix}layer", (), old=False))
-        if len(inner) != 1 or len(inner[0].ways) != 1:
+        kinds.update(each.kind for each in inner)
+        if len(inner) != 1 or len(inner[0].ways) != 1 or len(kinds) != 1:
             return Layer(name, (), wrong="a Bidirectional of something else than one LSTM: give its parts in a list.")
         own = inner[0].name
         called = {f"{prefix}{own.removeprefix(prefix)}", *(() if node is forward and prefix == "backward_" else (own,))}
@@ -160,18 +172,20 @@ def _bidirectional(config: Mapping[str, Any], name: str, address: str, names: tu
     if config["merge_mode"] != "concat":
         wrong = f"merge_mode: expected 'concat', as PyTorch's, got {config['merge_mode']!r}."
     sequences = bool(forward["config"].get("return_sequences"))
-    return Layer(name, tuple(ways), returns_sequences=sequences, wrong=wrong)
+    return Layer(name, tuple(ways), kinds.pop(), returns_sequences=sequences, wrong=wrong)
 
 
 def _is_object(value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("class_name"), str) and "config" in value
 
 
-def _is_lstm(node: Any) -> bool:
-    """An LSTM or its cell; a class of the user's own that extends one keeps its settings."""
+def _kind(node: Any) -> str | None:
+    """Of a layer or a cell, or None; a class of the user's own that extends one keeps its settings."""
     if not _is_object(node) or not isinstance(node["config"], dict):
-        return False
-    return node["class_name"] in ("LSTM", "LSTMCell", "CuDNNLSTM") or "unit_forget_bias" in node["config"]
+        return None
+    if node["class_name"] in _CLASSES:
+        return _CLASSES[node["class_name"]]
+    return next((kind for key, kind in _TELLING.items() if key in node["config"]), None)
 
 
 def _snake_case(name: str) -> str:

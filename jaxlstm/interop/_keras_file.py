@@ -3,18 +3,21 @@
 import io
 import json
 import os
+import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxlstm._types import LSTMParams
-from jaxlstm.interop._cells import check_finite, file_size, reading, stacked
+from jaxlstm.interop._cells import CELLS, cell_told_by, check_finite, file_size, gates_of, kind_of, reading, stacked
 from jaxlstm.interop._found import Found
 from jaxlstm.interop._h5 import H5File
+from jaxlstm.interop._keras_cell import cell_of, refuse_other_equations
 from jaxlstm.interop._keras_config import (
     OLD_CONTAINER,
     Layer,
@@ -22,7 +25,6 @@ from jaxlstm.interop._keras_config import (
     is_one_stack,
     layers_of,
     refuse_other_arrays,
-    refuse_other_equations,
 )
 from jaxlstm.interop._keras_layer import cells_of_arrays
 from jaxlstm.interop._zip import open_zip
@@ -31,6 +33,7 @@ _NAMED = ("kernel", "recurrent_kernel", "bias")
 _NUMBERED = ("0", "1", "2")
 _MODEL, _OPTIMIZERS = "model_weights", ("optimizer", "optimizer_weights")
 _MOST_CONFIG = 2**20
+_SIMPLE_CELL = re.compile(r"(/cell|simple_rnn_cell[^/]*)(/vars)?$")
 _GROUP_NAME = "a name here is a group's name, as the file has none of layers"
 _REMEDY = "Load the model in Keras and give the layer itself, or its get_weights()."
 _NOT_TOLD = f"the file's configuration does not tell its equations. {_REMEDY}"
@@ -49,6 +52,12 @@ class _Group(NamedTuple):
     arrays: dict[str, np.ndarray]
     surplus: list[str]
 
+    @property
+    def kind(self) -> str:
+        """Told by the recurrent kernel's columns."""
+        rows, columns = list(self.arrays.values())[1].shape
+        return kind_of(CELLS[gates_of(columns, rows) or max(CELLS)])
+
 
 class _Placed(NamedTuple):
     """A layer of a file: its directions' arrays, and what its configuration says, if there is one."""
@@ -59,11 +68,17 @@ class _Placed(NamedTuple):
     layer: Layer | None
     note: str = ""
 
+    @property
+    def kind(self) -> str:
+        """Its configuration's word before its arrays'."""
+        return self.groups[0].kind if self.groups and (self.layer is None or not self.layer.ways) else self.layer.kind
+
 
 def find_keras(path: str | os.PathLike) -> dict[str, Found]:
-    """The LSTM layers of a file by name; by path in the file, where two have the same name."""
-    with _opened(path) as (file, text):
+    """The LSTM, GRU and RNN layers of a file by name; by path in the file, where two have the same name."""
+    with _opened(path) as (file, text, version):
         groups, names = _read(file)
+        version = version or file.text(file.file, "keras_version")
         text = text or file.text(file.file, "model_config") or "null"
         if len(text) > _MOST_CONFIG + os.path.getsize(path):
             raise ValueError(f"its configuration has {len(text)} bytes, more than the file itself.")
@@ -71,28 +86,38 @@ def find_keras(path: str | os.PathLike) -> dict[str, Found]:
     placed = _configured(config, groups, names) if config else _unconfigured(groups, names)
 
     taken = [each.name for each in placed]
-    found = {each.name if taken.count(each.name) == 1 else each.path: _found(each) for each in placed}
-    if config and len(found) > 1 and all(each.groups for each in placed) and is_one_stack(config):
-        above = [*list(found)[1:], None]
-        found = {name: each._replace(above=upper) for (name, each), upper in zip(found.items(), above, strict=True)}
+    found = {each.name if taken.count(each.name) == 1 else each.path: _found(each, version) for each in placed}
+    for kind in {each.kind for each in placed} if config and all(each.groups for each in placed) else ():
+        stack = [name for name, each in found.items() if each.kind == kind]
+        if len(stack) > 1 and is_one_stack(config, kind):
+            found |= {name: found[name]._replace(above=upper) for name, upper in pairwise(stack)}
     return found
 
 
 @contextmanager
-def _opened(path: str | os.PathLike) -> Iterator[tuple[H5File, str]]:
-    """A file's arrays, and its configuration where that stands apart."""
+def _opened(path: str | os.PathLike) -> Iterator[tuple[H5File, str, str | None]]:
+    """A file's arrays, and its configuration and the version of Keras where those stand apart."""
     size = file_size(path)
     if not zipfile.is_zipfile(path):
         with H5File(path, size) as file:
-            yield file, ""
+            yield file, "", None
         return
     with open_zip(path) as archive:
         weights = archive.read("model.weights.h5")
         config = archive.read("config.json") if archive.getinfo("config.json").file_size <= _MOST_CONFIG + size else b""
         if not config:
             raise ValueError(f"config.json claims {archive.getinfo('config.json').file_size} bytes.")
+        version = _version(archive)
     with H5File(io.BytesIO(weights), len(weights)) as file:
-        yield file, config.decode()
+        yield file, config.decode(), version
+
+
+def _version(archive: zipfile.ZipFile) -> str | None:
+    if "metadata.json" not in archive.namelist():
+        return None
+    told = json.loads(archive.read("metadata.json"))
+    version = told.get("keras_version") if isinstance(told, dict) else None
+    return version if isinstance(version, str) else None
 
 
 def _read(file: H5File) -> tuple[list[_Group], dict[str, str]]:
@@ -113,7 +138,7 @@ def _read(file: H5File) -> tuple[list[_Group], dict[str, str]]:
     for parent, items in leaves.items():
         keys = [key for key in (_NAMED if "kernel" in items else _NUMBERED) if key in items]
         shapes = [items[key].shape for key in keys]
-        if len(keys) < 2 or len(shapes[1]) != 2 or shapes[1][1] != 4 * shapes[1][0]:
+        if len(keys) < 2 or not _are_of_a_cell(parent, keys, shapes):
             continue
         path = parent.removesuffix("/vars")
         surplus = [f"{parent}/{key}" for key in items if key not in keys]
@@ -122,35 +147,48 @@ def _read(file: H5File) -> tuple[list[_Group], dict[str, str]]:
     return groups, names
 
 
+def _are_of_a_cell(parent: str, keys: list[str], shapes: list[tuple[int, ...]]) -> bool:
+    """Whether the first two arrays of a group are a cell's; two square ones are only where they are called so."""
+    gates = gates_of(*reversed(shapes[1])) if len(shapes[1]) == 2 else None
+    if gates == 1 and "recurrent_kernel" not in keys and not _SIMPLE_CELL.search(parent):
+        return False
+    return gates is not None and (gates == 4 or shapes[0][-1:] == shapes[1][-1:])
+
+
 def _is_part(path: str, of: str) -> bool:
     """Whether arrays there belong to a cell, but for the state of its dropout's random numbers."""
     return path.startswith(f"{of}/") and path != f"{of}/vars" and "seed_generator" not in path
 
 
-def _found(placed: _Placed) -> Found:
-    def read() -> LSTMParams:
+def _found(placed: _Placed, version: str | None) -> Found:
+    def read(equations: Callable[[Layer, str | None], Any]) -> tuple[Any, LSTMParams]:
         with reading(f"layer {placed.name!r}"):
             layer, groups = placed.layer, placed.groups
-            if layer is not None:
-                refuse_other_equations(layer)
+            told = None if layer is None else equations(layer, version)
             if not groups:
                 raise ValueError(f"the file's arrays are none that its configuration promises. {_REMEDY}")
             for k, group in enumerate(groups):
                 if group.surplus:
-                    raise ValueError(f"{group.surplus[0]}: surplus; an LSTM's cell has kernel, recurrent_kernel, bias.")
+                    raise ValueError(f"{group.surplus[0]}: surplus; a cell has kernel, recurrent_kernel, bias.")
                 if layer is not None:
-                    refuse_other_arrays(layer.ways[k], list(group.arrays.values()))
+                    refuse_other_arrays(layer.kind, layer.ways[k], list(group.arrays.values()))
             arrays = {
                 key: array.view(jnp.bfloat16) if array.dtype == "V2" and layer and is_bfloat16(layer.ways[k]) else array
                 for k, group in enumerate(groups)
                 for key, array in group.arrays.items()
             }
-            params = stacked([cells_of_arrays(list(arrays.values()))])
+            params = stacked([cells_of_arrays(list(arrays.values()), configured=layer is not None)])
             for key, array in arrays.items():
                 check_finite(key, array)
-            return params
+            return (cell_told_by(params) if layer is None else told), params
 
-    return Found(read, reverse=placed.layer is not None and placed.layer.reverse, note=placed.note)
+    return Found(
+        lambda: read(refuse_other_equations)[1],
+        kind=placed.kind,
+        variant=lambda: read(cell_of),
+        reverse=placed.layer is not None and placed.layer.reverse,
+        note=placed.note,
+    )
 
 
 def _configured(config: Any, groups: list[_Group], names: dict[str, str]) -> list[_Placed]:
@@ -226,4 +264,4 @@ def _unconfigured(groups: list[_Group], names: dict[str, str]) -> list[_Placed]:
 
 def _layer_path(path: str) -> str:
     parent, _, last = path.rpartition("/")
-    return parent if last == "cell" or last.startswith("lstm_cell") else path
+    return parent if last == "cell" or last.startswith(("lstm_cell", "gru_cell", "simple_rnn_cell")) else path

@@ -1,64 +1,100 @@
-"""One of Keras's LSTM layers as the cells of its directions: from its arrays, and what its configuration must be."""
+"""One of Keras's recurrent layers as the cells of its directions: from its arrays, and what its configuration says."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from jaxlstm._types import LSTMCellParams
-from jaxlstm.interop._cells import cell_of, check_array, one_bias
-from jaxlstm.interop._keras_config import layers_of, refuse_other_arrays, refuse_other_equations
+from jaxlstm._types import CellParams
+from jaxlstm.interop._cells import CELLS, cell_of, cell_told_by, check_array, gates_of, one_bias, reorder
+from jaxlstm.interop._keras_config import Layer, layers_of, refuse_other_arrays
+
+FROM_ZRH = TO_ZRH = (1, 0, 2)
+"""Keras's gates of a GRU, z, r, h, and PyTorch's, r, z, n: the same change of order both ways."""
 
 
-def cells_of(layer: Any) -> list[LSTMCellParams]:
-    """The directions of a layer, or of what its `get_weights()` gives."""
+def cells_of(layer: Any, equations: Callable[[Layer, str | None], Any]) -> tuple[Any, list[CellParams]]:
+    """What `equations` makes of a layer, and its directions; of arrays as its `get_weights()` gives, PyTorch's cell."""
     if not hasattr(layer, "get_weights"):
-        return cells_of_arrays(layer)
+        cells = cells_of_arrays(layer)
+        return cell_told_by(cells[0]), cells
     config = layer.get_config()
     if "layers" in config:
         raise ValueError("a whole model: give its LSTM layers, from_keras([layer, ...]).")
     found = layers_of({"class_name": type(layer).__name__, "config": config})
     if len(found) > 1:
         raise ValueError("a stack of cells: give them as a list over layers, from_keras(list(layer.cell.cells)).")
-    for each in found:
-        refuse_other_equations(each)
+    told = [equations(each, _version(layer)) for each in found]
     # Not the layer's own list: that of Keras 2 has what is frozen at its end.
     ways = (layer.forward_layer, layer.backward_layer) if hasattr(layer, "forward_layer") else (layer,)
     weights = [way.get_weights() for way in ways]
-    cells = cells_of_arrays([array for arrays in weights for array in arrays])
+    cells = cells_of_arrays([array for arrays in weights for array in arrays], configured=bool(found))
     if not found:
         raise ValueError(f"{type(layer).__name__}: its configuration tells no LSTM's equations. Give the LSTM inside.")
     for way, arrays in zip(found[0].ways, weights, strict=True):
-        refuse_other_arrays(way, arrays)
-    return cells
+        refuse_other_arrays(found[0].kind, way, arrays)
+    return told[0], cells
 
 
-def cells_of_arrays(arrays: Sequence[Any]) -> list[LSTMCellParams]:
-    """The directions of a layer from its arrays, in Keras's order."""
+def _version(layer: Any) -> str | None:
+    """Of the Keras that a layer, or what it extends, is of."""
+    libraries = (each.__module__.partition(".")[0] for each in type(layer).__mro__)
+    return next((sys.modules[name].__version__ for name in libraries if "keras" in name), None)
+
+
+def cells_of_arrays(arrays: Sequence[Any], *, configured: bool = False) -> list[CellParams]:
+    """The directions of a layer from its arrays, in Keras's order.
+
+    Args:
+        arrays: kernel, recurrent kernel and bias, if there is one, of each direction.
+        configured: a configuration has been seen to tell their equations.
+    """
     if len(arrays) in (2, 3):
-        return [_cell(*arrays)]
+        return [_cell(configured, *arrays)]
     if len(arrays) in (4, 6):
         half = len(arrays) // 2
-        return [_cell(*arrays[:half]), _cell(*arrays[half:])]
+        return [_cell(configured, *arrays[:half]), _cell(configured, *arrays[half:])]
     raise ValueError(
         "expected kernel, recurrent_kernel and, with use_bias, bias, or twice as many for Bidirectional; got "
         f"{len(arrays)} arrays. Build the layer before its weights are read."
     )
 
 
-def _cell(kernel: Any, recurrent_kernel: Any, bias: Any = None) -> LSTMCellParams:
+def _cell(configured: bool, kernel: Any, recurrent_kernel: Any, bias: Any = None) -> CellParams:
     recurrent_kernel = check_array("recurrent_kernel", recurrent_kernel, "H, 4H", (None, None))
-    hidden = recurrent_kernel.shape[0]
-    check_array("recurrent_kernel", recurrent_kernel, "H, 4H", (max(hidden, 1), 4 * hidden))
-    kernel = check_array("kernel", kernel, "I, 4H", (None, 4 * hidden))
+    hidden, columns = recurrent_kernel.shape
+    gates = gates_of(columns, hidden) or max(CELLS)
+    rows, wide = gates * hidden, f"{gates}H" if gates > 1 else "H"
+    check_array("recurrent_kernel", recurrent_kernel, f"H, {wide}", (max(hidden, 1), rows))
+    kernel = check_array("kernel", kernel, f"I, {wide}", (None, rows))
+    if gates == 3:
+        return _gru_cell(configured, kernel, recurrent_kernel, bias)
     if bias is None:
         return one_bias(kernel.T, recurrent_kernel.T, None)
-    if np.shape(bias) == (8 * hidden,):
+    if gates == 4 and np.shape(bias) == (8 * hidden,):
         return _cudnn_cell(kernel, recurrent_kernel, check_array("bias", bias, "8H", (8 * hidden,)))
-    return one_bias(kernel.T, recurrent_kernel.T, check_array("bias", bias, "4H", (4 * hidden,)))
+    return one_bias(kernel.T, recurrent_kernel.T, check_array("bias", bias, wide, (rows,)))
 
 
-def _cudnn_cell(kernel: np.ndarray, recurrent_kernel: np.ndarray, bias: np.ndarray) -> LSTMCellParams:
+def _gru_cell(configured: bool, kernel: np.ndarray, recurrent_kernel: np.ndarray, bias: Any) -> CellParams:
+    """With `reset_after=True`, when there are two biases."""
+    rows = recurrent_kernel.shape[1]
+    if bias is None and not configured:
+        raise ValueError(
+            "bias: absent, and nothing else tells whether this GRU has reset_after. Give the layer itself."
+        )
+    if np.shape(bias) == (rows,):
+        raise ValueError(
+            f"bias: expected [2, 3H] = [2, {rows}], as with reset_after=True, got [{rows}]: the reset gate before the "
+            "product, (r * h) U_h, which no rule of two products can be."
+        )
+    both = (None, None) if bias is None else check_array("bias", bias, "2, 3H", (2, rows))
+    weights = (reorder(weight.T, FROM_ZRH) for weight in (kernel, recurrent_kernel))
+    return cell_of(*weights, *(None if b is None else reorder(b, FROM_ZRH) for b in both))
+
+
+def _cudnn_cell(kernel: np.ndarray, recurrent_kernel: np.ndarray, bias: np.ndarray) -> CellParams:
     """CuDNNLSTM's arrays have Keras's shapes but hold, gate by gate, cuDNN's `[H, I]` and `[H, H]`, which are ours."""
     hidden = len(recurrent_kernel)
     weight_ih = [gate.reshape(hidden, -1) for gate in np.split(kernel, 4, axis=1)]

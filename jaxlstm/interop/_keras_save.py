@@ -5,26 +5,26 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from jaxlstm._check_cell import check_params
 from jaxlstm._types import LSTMParams
 from jaxlstm._write import replacing
-from jaxlstm.interop._cells import need, single_precision
+from jaxlstm.interop._cells import cell_told_by, check, kind_of, need, single_precision
 from jaxlstm.interop._keras import to_keras
 
 
 def save_keras(params: LSTMParams, path: str | os.PathLike) -> None:
-    """Write a `Sequential` of `LSTM` or `Bidirectional` layers that return sequences: `[B, T, I]` to `[B, T, D*H]`."""
+    """Write a `Sequential` of layers, each alone or in a `Bidirectional`, from `[B, T, I]` to `[B, T, D*H]`."""
     # Keras would look for TensorFlow first; JAX is what is sure to be here.
     os.environ.setdefault("KERAS_BACKEND", "jax")
     keras = need("keras", "keras", "a Keras file")
     weights = to_keras(single_precision(params, "Keras in its default precision"))
-    sizes = check_params(params)
+    sizes, kind = check(params), kind_of(cell_told_by(params))
+    of_kind = {"LSTM": keras.layers.LSTM, "GRU": keras.layers.GRU, "RNN": keras.layers.SimpleRNN}[kind]
+    use_bias = params[0][0].bias_ih is not None
 
     def layer(k: int):
-        lstm = keras.layers.LSTM(
-            sizes.hidden_size, use_bias=params[0][0].bias_ih is not None, return_sequences=True, name=f"lstm_l{k}"
-        )
-        return lstm if sizes.num_directions == 1 else keras.layers.Bidirectional(lstm, name=f"lstm_l{k}")
+        name = f"{kind.lower()}_l{k}"
+        one = of_kind(sizes.hidden_size, use_bias=use_bias, return_sequences=True, name=name)
+        return one if sizes.num_directions == 1 else keras.layers.Bidirectional(one, name=name)
 
     model = keras.Sequential([keras.Input((None, sizes.input_size)), *map(layer, range(sizes.num_layers))])
     model.set_weights([array for arrays in weights for array in arrays])

@@ -1,30 +1,32 @@
-"""LSTM nodes of an ONNX graph, in.
+"""LSTM, GRU and RNN nodes of an ONNX graph, in.
 
-ONNX keeps the directions of a layer in one node: `W [D, 4H, I]`, `R [D, 4H, H]`, `B [D, 8H]` with the input's biases
-before the state's, and gates in the order i, o, f, c.
+ONNX keeps the directions of a layer in one node: `W [D, G*H, I]`, `R [D, G*H, H]`, `B [D, 2*G*H]` with the input's
+biases before the state's, `P [D, 3H]` an LSTM's peepholes i, o, f; gates in the order i, o, f, c, or z, r, h.
 """
 
+import functools
 import math
 import os
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import jax
 import numpy as np
 
-from jaxlstm._types import LSTMCellParams, LSTMParams
+from jaxlstm._types import Cell, CellParams, LSTMParams
+from jaxlstm.interop import _onnx_cell
 from jaxlstm.interop._cells import cell_of, check_array, check_finite, in_jax, reading, reorder, stacked
-from jaxlstm.interop._found import Found, pick
+from jaxlstm.interop._found import Found, pick, with_cell
+from jaxlstm.interop._onnx_cell import KINDS
 from jaxlstm.interop._onnx_graph import DOMAINS, Graph, Scope
 
-_TO_IFGO = (0, 2, 3, 1)
 _DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
-_ACTIVATIONS = ["sigmoid", "tanh", "tanh"]
 _QUANTIZED = "DynamicQuantizeLSTM"
 _LONGEST_PATH, _LARGEST_PROBED = 100, 2**22
 
 
 def from_onnx(model_or_path: Any, node: str | None = None) -> LSTMParams:
-    """Parameters of the LSTM nodes of an ONNX model, value for value.
+    """Parameters of the LSTM nodes of an ONNX model, value for value; or of its GRU or RNN nodes.
 
     A node whose input is another's output, but for a change of layout or dtype, is the next layer of the same stack.
     Weights may be computed from constants, as quantized and half-precision files do. PyTorch's newer exporter drops
@@ -35,18 +37,21 @@ def from_onnx(model_or_path: Any, node: str | None = None) -> LSTMParams:
         model_or_path: a path, the bytes of a model, or an `onnx.ModelProto`. Tensors kept in files beside the model are
             read for a path only, and from below its folder only.
         node: the name of the node to begin at (of its first output, where it has none); the layers above it come
-            along. None for the model's only LSTM. Nodes in subgraphs (`If`, `Loop`) count too.
+            along. None for the model's only LSTM, or its only GRU or RNN where it has no LSTM. Nodes in subgraphs
+            (`If`, `Loop`) count too.
 
     Returns:
-        `LSTMParams`, without biases where the node has none. A node of direction `reverse` comes as one direction:
-        run it on x flipped in time. A node's `layout`, `sequence_lens` and initial states are no parameters: tell them
-        to `jaxlstm.lstm` as `batch_first`, `lengths` and `state`.
+        `LSTMParams`, without biases where the node has none: rows of 4H are an LSTM's, 3H a GRU's, for `jaxlstm.gru`,
+        H an RNN's, for `jaxlstm.fold` of `cells.RNN`. A node of direction `reverse` comes as one direction: run it on x
+        flipped in time. A node's `layout`, `sequence_lens` and initial states are no parameters: tell them to
+        `jaxlstm.lstm` as `batch_first`, `lengths` and `state`.
 
     Raises:
         OSError: no such file, or one that may not be read.
         ValueError: no ONNX model; no such LSTM, or several and none chosen; weights that are computed at run time, do
-            not fit together, or are not finite; peepholes, `clip`, `input_forget` or activations that this LSTM does
-            not have. The message names file and node.
+            not fit together, or are not finite; peepholes, `clip`, `input_forget` or activations that PyTorch's cells
+            do not have, which `from_onnx_cell` reads; a GRU whose `linear_before_reset` is 0. The message names file
+            and node.
         ImportError: onnx is missing.
 
     Source: https://onnx.ai/onnx/operators/onnx__LSTM.html
@@ -60,19 +65,58 @@ def from_onnx(model_or_path: Any, node: str | None = None) -> LSTMParams:
     >>> bool((loaded[1][0].weight_hh == params[1][0].weight_hh).all())
     True
     """
-    source = os.fspath(model_or_path) if isinstance(model_or_path, str | os.PathLike) else "ONNX model"
-    with reading(source):
+    with reading(_source(model_or_path)):
         return in_jax(pick(find_onnx(model_or_path), node, "node").params())
 
 
+def from_onnx_cell(model_or_path: Any, node: str | None = None) -> tuple[Cell, LSTMParams]:
+    """The cell and the parameters of an ONNX model's LSTM, GRU or RNN nodes, whatever their activations.
+
+    As `from_onnx`, and for the nodes that it refuses: peepholes, `clip`, `input_forget`, all of ONNX's activations with
+    their alpha and beta. Layers are one stack where they have the same equations.
+
+    Args:
+        model_or_path: as `from_onnx`'s.
+        node: as `from_onnx`'s.
+
+    Returns:
+        `(cell, params)` for `jaxlstm.fold`. The cell is `cells.LSTM`, `cells.GRU` or `cells.RNN` where it is PyTorch's,
+        and one as `cells.lstm` makes them where it is not; equal nodes give equal cells. Peepholes are in `extra`.
+
+    Raises:
+        OSError, ImportError: as `from_onnx`.
+        ValueError: as `from_onnx`, but for what it refuses a node's equations for; a GRU whose `linear_before_reset`
+            is 0; activations that differ between directions, or lack an alpha or beta that has no default.
+
+    Source: https://onnx.ai/onnx/operators/onnx__LSTM.html
+
+    >>> import jax, jax.numpy as jnp, jaxlstm, pathlib, tempfile
+    >>> from jaxlstm.interop import from_onnx_cell, to_onnx
+    >>> params = jaxlstm.init_gru(jax.random.key(0), input_size=3, hidden_size=5)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     to_onnx(params, pathlib.Path(folder, "gru.onnx"))
+    ...     cell, loaded = from_onnx_cell(pathlib.Path(folder, "gru.onnx"))
+    >>> cell == jaxlstm.cells.GRU
+    True
+    >>> output, state = jaxlstm.fold(cell, loaded, jnp.ones((7, 2, 3)))
+    """
+    with reading(_source(model_or_path)):
+        cell, params = with_cell(pick(find_onnx(model_or_path), node, "node"))
+        return cell, in_jax(params)
+
+
+def _source(model_or_path: Any) -> str:
+    return os.fspath(model_or_path) if isinstance(model_or_path, str | os.PathLike) else "ONNX model"
+
+
 def find_onnx(model_or_path: Any) -> dict[str, Found]:
-    """The stacks that begin at each LSTM node, by its name; and those nodes of other kinds that hold an LSTM."""
+    """The stacks that begin at each LSTM, GRU or RNN node, by its name; and nodes of other kinds that hold one."""
     graph = Graph(model_or_path)
     nodes: dict[str, tuple[Any, Scope]] = {}
     others: dict[str, Found] = {}
     names: dict[int, str] = {}
     for node, scope in graph.nodes():
-        ours = node.op_type == "LSTM" and node.domain in DOMAINS
+        ours = node.op_type in KINDS and node.domain in DOMAINS
         if not ours and node.op_type != _QUANTIZED:
             continue
         name = node.name or next(filter(None, node.output), "LSTM")
@@ -82,7 +126,8 @@ def find_onnx(model_or_path: Any) -> dict[str, Found]:
             nodes[name] = node, scope
             names[id(node)] = name
         else:
-            others[name] = Found(lambda name=name: _refuse_quantized(name))
+            refuse = functools.partial(_refuse_quantized, name)
+            others[name] = Found(refuse, variant=refuse)
 
     above: dict[str, str] = {}
     for name, (node, scope) in nodes.items():
@@ -95,7 +140,9 @@ def find_onnx(model_or_path: Any) -> dict[str, Found]:
     uppers = set(above.values())
     return others | {
         name: Found(
-            lambda name=name: _stack(graph, nodes, above, name),
+            lambda name=name: _stack(graph, nodes, above, name, _onnx_cell.refuse_other_equations)[1],
+            kind=node.op_type,
+            variant=lambda name=name: _stack(graph, nodes, above, name, _onnx_cell.cell_of),
             reverse=_direction(node) == "reverse",
             upper=name in uppers,
         )
@@ -115,18 +162,22 @@ def _direction(node: Any) -> str:
     return given[0] if given else "forward"
 
 
-def _stack(graph: Graph, nodes: dict[str, tuple[Any, Scope]], above: dict[str, str], name: str | None) -> LSTMParams:
-    """The stack from one node up."""
-    layers: dict[str, list[LSTMCellParams]] = {}
+def _stack(
+    graph: Graph, nodes: dict[str, tuple[Any, Scope]], above: dict[str, str], name: str | None, equations: Callable
+) -> tuple[Any, LSTMParams]:
+    """What `equations` makes of a node, and the stack from it up."""
+    layers: dict[str, list[CellParams]] = {}
+    told = []
     while name is not None and name not in layers:
-        layers[name] = _layer(graph, name, *nodes[name])
+        cell, layers[name] = _layer(graph, name, *nodes[name], equations)
+        told.append(cell)
         graph.spend(sum(leaf.nbytes for leaf in jax.tree.leaves(layers[name])))
         name = above.get(name)
-    return stacked(layers.values())
+    return told[0], stacked(layers.values())
 
 
 def _below(graph: Graph, node: Any, scope: Scope) -> Any:
-    """The LSTM node of the same kind whose output, whole and in order, is this one's input; or None.
+    """The node of the same equations whose output, whole and in order, is this one's input; or None.
 
     What stands between the two is tried on an output of known numbers.
     """
@@ -135,6 +186,8 @@ def _below(graph: Graph, node: Any, scope: Scope) -> Any:
         return None
     try:
         upper, lower = graph.attributes(node), graph.attributes(maker)
+        if _onnx_cell.equations(node, upper) != _onnx_cell.equations(maker, lower):
+            return None
         hidden = lower.get("hidden_size", 0)
         if upper.get("hidden_size") != hidden or hidden < 1:
             return None
@@ -156,49 +209,50 @@ def _below(graph: Graph, node: Any, scope: Scope) -> Any:
 
 
 def _only_maker(name: str, scope: Scope) -> Any:
-    """The one LSTM node on whose output a value depends, but for constants; or None."""
+    """The one recurrent node on whose output a value depends, but for constants; or None."""
     pending, seen, makers = [name], {""}, {}
     while pending and len(seen) < _LONGEST_PATH:
         name = pending.pop()
         home = scope.holding(name) if name not in seen else None
         seen.add(name)
         node = home.producers.get(name) if home is not None else None
-        if node is not None and node.op_type == "LSTM":
+        if node is not None and node.op_type in KINDS:
             makers[id(node)] = node
         elif node is not None:
             pending += node.input
     return next(iter(makers.values())) if len(makers) == 1 and not pending else None
 
 
-def _layer(graph: Graph, name: str, node: Any, scope: Scope) -> list[LSTMCellParams]:
-    """The directions of one node."""
-    with reading(f"LSTM node {name!r}"):
+def _layer(graph: Graph, name: str, node: Any, scope: Scope, equations: Callable) -> tuple[Any, list[CellParams]]:
+    """What `equations` makes of one node, and its directions."""
+    with reading(f"{node.op_type} node {name!r}"):
         attributes = graph.attributes(node)
         directions = _DIRECTIONS.get(attributes.get("direction", "forward"))
         if directions is None:
             raise ValueError(f"direction: expected one of {', '.join(_DIRECTIONS)}, got {attributes['direction']!r}.")
-        _refuse_other_equations(node, attributes, directions)
+        told = equations(node, attributes, directions)
         _refuse_lost_projection(node, scope, attributes.get("hidden_size"))
+        order, gates = KINDS[node.op_type].order, KINDS[node.op_type].gates
 
         def weight(k: int, letter: str, axes: str, shape: tuple[int | None, ...]):
             with reading(letter):
                 value = graph.constant(node.input[k], scope)
             return check_finite(letter, check_array(letter, value, axes, (directions, *shape)))
 
-        w = weight(1, "W", "D, 4H, I", (None, None))
-        hidden = max(1, attributes.get("hidden_size", w.shape[1] // 4))
-        check_array("W", w, "D, 4H, I", (directions, 4 * hidden, None))
-        r = weight(2, "R", "D, 4H, H", (4 * hidden, hidden))
-        b = weight(3, "B", "D, 8H", (8 * hidden,)) if len(node.input) > 3 and node.input[3] else None
-        return [
-            cell_of(
-                reorder(w[d], _TO_IFGO),
-                reorder(r[d], _TO_IFGO),
-                None if b is None else reorder(b[d, : 4 * hidden], _TO_IFGO),
-                None if b is None else reorder(b[d, 4 * hidden :], _TO_IFGO),
-            )
-            for d in range(directions)
-        ]
+        w = weight(1, "W", f"D, {gates}H, I", (None, None))
+        hidden = max(1, attributes.get("hidden_size", w.shape[1] // gates))
+        check_array("W", w, f"D, {gates}H, I", (directions, gates * hidden, None))
+        r = weight(2, "R", f"D, {gates}H, H", (gates * hidden, hidden))
+        has_bias = len(node.input) > 3 and node.input[3]
+        b = weight(3, "B", f"D, {2 * gates}H", (2 * gates * hidden,)) if has_bias else None
+        p = weight(7, "P", "D, 3H", (3 * hidden,)) if _onnx_cell.has_peepholes(node) else None
+        layer = []
+        for d in range(directions):
+            biases = (None, None) if b is None else (reorder(each, order) for each in np.split(b[d], 2))
+            cell = cell_of(reorder(w[d], order), reorder(r[d], order), *biases)
+            extra = None if p is None else dict(zip(_onnx_cell.PEEPHOLES, np.split(p[d], 3), strict=True))
+            layer.append(cell._replace(extra=extra))
+        return told, layer
 
 
 def _refuse_lost_projection(node: Any, scope: Scope, hidden: int | None) -> None:
@@ -211,16 +265,3 @@ def _refuse_lost_projection(node: Any, scope: Scope, hidden: int | None) -> None
                 f"{name!r}: expected a cell state of hidden_size {hidden}, got {shape[2]}. So exports PyTorch an LSTM "
                 "with proj_size, and loses its weight_hr: read its state_dict instead."
             )
-
-
-def _refuse_other_equations(node: Any, attributes: dict[str, Any], directions: int) -> None:
-    """ONNX's LSTM has variants that PyTorch's equations have not."""
-    if len(node.input) > 7 and node.input[7]:
-        raise ValueError("P: this node has peephole weights, which let the gates see c; PyTorch's LSTM has none.")
-    if "clip" in attributes:
-        raise ValueError(f"clip: this node clips its gates at {attributes['clip']}; PyTorch's LSTM does not.")
-    if attributes.get("input_forget", 0):
-        raise ValueError("input_forget: this node couples its input and forget gates; PyTorch's LSTM does not.")
-    given = attributes.get("activations", [])
-    if given and [activation.lower() for activation in given] != _ACTIVATIONS * directions:
-        raise ValueError(f"activations: expected Sigmoid, Tanh, Tanh in each direction, got {', '.join(given)}.")
