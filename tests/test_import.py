@@ -12,7 +12,7 @@ import pytest
 
 import jaxlstm
 
-# Flax's Linen brings rich, and NNX brings optax; everything else here comes only by our own fault.
+# All that is installed with it comes with the first name. Flax's Linen brings rich, and NNX brings optax; everything else here comes only by our own fault.
 HEAVY = {"torch", "click", "matplotlib", "orbax", "safetensors", "tensorstore", "optax", "flax.nnx"}
 FLAX = {"flax", "rich"}
 FORMATS = {"onnx", "onnxruntime", "keras", "haiku", "equinox"}
@@ -27,6 +27,13 @@ def imported(statement: str) -> set[str]:
 
 def test_import_is_light():
     modules = imported("import jaxlstm")
+    assert not modules & (HEAVY | FORMATS | FLAX | {"jax", "numpy"})
+    assert {name for name in modules if name.startswith("jaxlstm")} == {"jaxlstm"}
+
+
+def test_functions_come_without_flax():
+    modules = imported("from jaxlstm import lstm, init_lstm, explain, LSTMState")
+    assert "jax" in modules
     assert not modules & (HEAVY | FORMATS | FLAX)
     assert not {name for name in modules if name.startswith(("jaxlstm.cli", "jaxlstm.interop", "jaxlstm.nnx"))}
 
