@@ -12,7 +12,7 @@ import pytest
 
 import jaxlstm
 
-# All that is installed with it comes with the first name. Flax's Linen brings rich, and NNX brings optax; everything else here comes only by our own fault.
+# Flax's Linen brings rich, and NNX brings optax; everything else here comes only by our own fault.
 HEAVY = {"torch", "click", "matplotlib", "orbax", "safetensors", "tensorstore", "optax", "flax.nnx"}
 FLAX = {"flax", "rich"}
 FORMATS = {"onnx", "onnxruntime", "keras", "haiku", "equinox"}
