@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
-from jaxlstm import _lstm, implementations
+from jaxlstm import _fold, implementations
 from jaxlstm.implementations import pallas
 
 KERNEL: Any = types.SimpleNamespace(
@@ -28,7 +28,7 @@ def interpreted(platform: str, name: str = "pallas", *, proven: bool = True) -> 
 @contextlib.contextmanager
 def table_of(*entries: implementations.Entry) -> Iterator[None]:
     """The table holds these kernels alone."""
-    run: Any = _lstm._run  # pyright does not know what a jitted function can do.
+    run: Any = _fold._run  # pyright does not know what a jitted function can do.
     with mock.patch.object(implementations, "KERNELS", list(entries)):
         run.clear_cache()  # What None meant before.
         try:

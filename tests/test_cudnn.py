@@ -16,6 +16,7 @@ from jax import export, lax
 from jax.experimental import rnn
 
 import jaxlstm
+from jaxlstm.cells import LSTM
 from jaxlstm.implementations import cudnn, xla
 
 T, B, I, H = 6, 4, 3, 5  # noqa: E741
@@ -124,7 +125,7 @@ def test_values_and_gradients_are_those_of_xla(reverse, lengths, bias, dtype, at
         @jax.jit
         def both(params, x, state):
             arguments = params, x, state
-            wanted, pull = jax.vjp(functools.partial(xla.layer, **kwargs), *arguments)
+            wanted, pull = jax.vjp(functools.partial(xla.layer, LSTM, **kwargs), *arguments)
             outputs, kept = cudnn.forward(*arguments, **kwargs, keep=True)
             assert kept is not None
             cotangents = jax.tree.map(lambda a: jax.random.normal(jax.random.key(4), a.shape, a.dtype), wanted)
@@ -184,7 +185,7 @@ def test_a_program_with_a_branch_for_cuda_runs_on_cpu():
         return outputs, cudnn.backward(params, x, state, outputs, kept, outputs, **kwargs)
 
     def elsewhere(*arguments):
-        return xla.layer(*arguments, **kwargs), arguments
+        return xla.layer(LSTM, *arguments, **kwargs), arguments
 
     with jax.default_device(jax.devices("cpu")[0]):
         run = jax.jit(lambda *arguments: lax.platform_dependent(*arguments, cuda=train, default=elsewhere))

@@ -11,6 +11,7 @@ from jax import export
 
 import jaxlstm
 from jaxlstm._stack import valid_steps
+from jaxlstm.cells import LSTM
 from jaxlstm.implementations import pallas, xla
 
 ROUNDING = {jnp.float32: 1e-5, jnp.bfloat16: 2e-2}  # of the largest value
@@ -55,7 +56,7 @@ def by_xla_in_float64(operands, masks, cotangents, *, reverse):
 
         @jax.jit
         def run(operands, masks, cotangents):
-            outputs, pullback = jax.vjp(functools.partial(xla.layer, **masks, reverse=reverse), *operands)
+            outputs, pullback = jax.vjp(functools.partial(xla.layer, LSTM, **masks, reverse=reverse), *operands)
             return outputs, pullback(cotangents)
 
         return run(operands, masks, cotangents)

@@ -21,6 +21,7 @@ from jax import lax
 from jaxlstm._rule import Rule, Sums, floats, joined, no_tangent, of_cell, step
 from jaxlstm._stack import h_before, valid_steps, where_rows
 from jaxlstm._types import Cell, CellParams
+from jaxlstm.implementations._checkpoint import checkpointed
 from jaxlstm.implementations._product import multiply, product, with_transpose
 
 
@@ -80,7 +81,7 @@ def layer(
     if checkpoint_every is None:
         y, end = run(start, inputs)
     else:
-        y, end = _checkpointed(run, start, inputs, checkpoint_every, reverse=reverse)
+        y, end = checkpointed(run, start, inputs, checkpoint_every, reverse=reverse)
     return y, _rows_first(end)
 
 
@@ -109,35 +110,6 @@ def _weights(params: CellParams, rule: Rule, dtype) -> Weights:
     if rule.adds and biases[0] is not None and biases[1] is not None:
         biases = [biases[0] + biases[1], None]
     return Weights(params.weight_ih, params.weight_hh, *biases, params.weight_hr, params.extra)
-
-
-def _checkpointed(run, state: Any, inputs: Inputs, every: int, *, reverse: bool):
-    """`run` over chunks of at most `every` steps, of which the backward pass keeps only the states between."""
-    run = jax.checkpoint(run, prevent_cse=False)
-    num_steps = inputs.x.shape[0]
-    length = _chunk_length(num_steps, min(every, num_steps))
-    rest = num_steps % length
-    whole = num_steps - rest
-    chunks = jax.tree.map(lambda a: a[:whole].reshape(whole // length, length, *a.shape[1:]), inputs)
-    tail = jax.tree.map(lambda a: a[whole:], inputs)
-
-    def chunk(state, inputs):
-        y, state = run(state, inputs)
-        return state, y
-
-    y_tail = None
-    if reverse and rest != 0:
-        y_tail, state = run(state, tail)
-    state, y = lax.scan(chunk, state, chunks, reverse=reverse)
-    y = y.reshape(whole, *y.shape[2:])
-    if not reverse and rest != 0:
-        y_tail, state = run(state, tail)
-    return (y if y_tail is None else jnp.concatenate([y, y_tail])), state
-
-
-def _chunk_length(num_steps: int, every: int) -> int:
-    """`every`, or a length down to its half that leaves no rest: cutting a rest off copies the whole input."""
-    return next((length for length in range(every, every // 2, -1) if num_steps % length == 0), every)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -13,7 +13,7 @@ from jaxlstm._types import LSTMCellParams, LSTMParams
 from jaxlstm.cli.bench._work import PRODUCT, Work, wide
 
 States = tuple[Sequence[jax.Array] | jax.Array, ...]
-"""The final h, and c of an LSTM, of each layer and direction, l0 forward, l0 reverse, l1 forward, ..., `[B, H]` each."""
+"""The final h, and c of an LSTM, of each layer and direction, l0 forward, l0 reverse, ..., each `[B, H]`."""
 
 Load = Callable[[LSTMParams], Any]
 """From PyTorch's layout to a library's own parameters, any pytree; the transpose brings gradients back."""
