@@ -182,15 +182,9 @@ def check_rule(cell: Cell, extra: Any, state: Any, hidden_size: int, *, projecte
             name, "(state, y), the state after the step and the output", type(out).__name__, "Return both.", TypeError
         )
     after, y = out
-    expected, got = (jax.tree.structure(tree) for tree in (state, after))
-    if expected != got:
-        refuse(
-            f"the state from {name}",
-            str(expected),
-            str(got),
-            "It must have the structure of the one before.",
-            TypeError,
-        )
+    if jax.tree.structure(state) != jax.tree.structure(after):
+        mend = "It must have the structure of the one before."
+        refuse(f"the state from {name}", _show_tree(state), _show_tree(after), mend, TypeError)
     mend = "It must have the shape and dtype of the one before."
     wanted = jax.tree_util.tree_leaves_with_path(state)
     for (path, before), leaf in zip(wanted, jax.tree.leaves(after), strict=True):
@@ -202,6 +196,18 @@ def check_rule(cell: Cell, extra: Any, state: Any, hidden_size: int, *, projecte
     if not hasattr(y, "shape") or (y.shape, y.dtype) != ((hidden_size,), dtype):
         got = f"{y.dtype}{show(y.shape)}" if hasattr(y, "shape") else type(y).__name__
         refuse(f"y from {name}", f"[H] = {dtype}[{hidden_size}]", got, "It is the output of one row and step.")
+
+
+def _show_tree(tree: Any) -> str:
+    """A NamedTuple by its name and fields; what is in them only where it is no array."""
+    if not isinstance(tree, tuple):
+        return type(tree).__name__
+    names = getattr(tree, "_fields", None)
+    if names is None:
+        return f"a tuple of {len(tree)}"
+    fields = zip(names, tree, strict=True)
+    inside = (name if hasattr(field, "shape") else f"{name}={jax.tree.structure(field)}" for name, field in fields)
+    return f"{type(tree).__name__}({', '.join(inside)})"
 
 
 def default_state(cell: Cell, lead: tuple, sizes: Sizes, dtype: Any) -> Any:

@@ -114,9 +114,8 @@ def run(case: Case, given: dict[str, np.ndarray], cell: jaxlstm.Cell | None = No
     params = unflatten({name: given[name] for name in names}, case.num_layers, 1 + case.bidirectional)
     state = tuple(given[name] for name in case.states) if case.with_state else None
     lengths = LENGTHS if case.ragged else None
-    if cell is None:
-        cell = getattr(jaxlstm.cells, case.cell)
-    function = jaxlstm.lstm if cell is jaxlstm.cells.LSTM else functools.partial(jaxlstm.fold, cell)
+    of_case = cell or getattr(jaxlstm.cells, case.cell)
+    function = jaxlstm.lstm if of_case is jaxlstm.cells.LSTM else functools.partial(jaxlstm.fold, of_case)
 
     @jax.jit
     def value_and_gradient(params, x, state):

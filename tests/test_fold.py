@@ -95,7 +95,7 @@ class Zoneout(NamedTuple):
 
     h: jax.Array
     memory: jax.Array
-    count: jax.Array
+    taken: jax.Array
     key: jax.Array
 
 
@@ -103,7 +103,7 @@ def zoneout(extra, state, x_sums, h_sums):
     key, draw = jax.random.split(state.key)
     (new,) = jnp.tanh(x_sums + h_sums)
     h = jnp.where(jax.random.bernoulli(draw, 0.3, new.shape), state.h, new * extra)
-    return Zoneout(h, 0.5 * state.memory + jnp.outer(h, jnp.ones(2, h.dtype)), state.count + 1, key), h
+    return Zoneout(h, 0.5 * state.memory + jnp.outer(h, jnp.ones(2, h.dtype)), state.taken + 1, key), h
 
 
 ZONEOUT = Cell(zoneout, num_gates=1, state=Zoneout, init_extra=lambda _, size, dtype: jnp.ones(size, dtype))
@@ -161,7 +161,7 @@ def test_lengths_and_resets_of_any_state(given):
         for row, want in enumerate(finals):
             got = jax.tree.map(lambda a, d=direction, row=row: a[d, row], final)
             np.testing.assert_array_equal(jax.random.key_data(got.key), jax.random.key_data(want.key))
-            assert int(got.count) == int(want.count)
+            assert int(got.taken) == int(want.taken)
             np.testing.assert_allclose(got.h, want.h, rtol=0, atol=2e-6)
             np.testing.assert_allclose(got.memory, want.memory, rtol=0, atol=2e-6)
 

@@ -26,7 +26,11 @@ def fickle(returns, extra, state, x_sums, h_sums):
 def cell_of(returns, **fields) -> Cell:
     rule: Any = functools.partial(fickle, returns)
     functools.update_wrapper(rule, fickle)
-    return Cell(rule, **{"num_gates": 4} | fields)
+    settings: dict[str, Any] = {"num_gates": 4} | fields
+    return Cell(rule, **settings)
+
+
+KEEPS = cell_of(lambda state, y: (state, y)).rule
 
 
 class Unhashable:
@@ -71,7 +75,7 @@ CALLS = {
     "h alone": (GRU, GRUS, {"state": jnp.zeros((2, B, H))}, TypeError, "state: expected HiddenState(h) or a tuple (h,), got ArrayImpl"),
     "h's shape": (GRU, GRUS, {"state": (jnp.zeros((1, B, H)),)}, ValueError, "state.h: expected [L*D, B, P] = [2, 6, 4], got [1, 6, 4]"),
     "another field's rows": (
-        Cell(fickle, 4, Memory), ONE,
+        Cell(KEEPS, 4, Memory), ONE,
         {"state": (jnp.zeros((1, B, H)), jnp.zeros((1, 2, 7)))}, ValueError, "state.m: expected [L*D, B, ...] = [1, 6, ...], got [1, 2, 7]",
     ),
     "native": (GRU, GRUS, {"implementation": "native"}, NotImplementedError, "the cell gru"),
@@ -80,9 +84,9 @@ CALLS = {
     # The cell.
     "a function": (fickle, ONE, {}, TypeError, "cell: expected a jaxlstm.Cell, got function. Make one: jaxlstm.Cell(rule, num_gates)."),
     "no rule": (Cell("lstm", 4), ONE, {}, TypeError, "cell.rule: expected a function of (extra, state, x_sums, h_sums), got 'lstm'."),  # pyright: ignore[reportArgumentType]
-    "no gates": (Cell(fickle, 0), ONE, {}, ValueError, "cell.num_gates: expected an integer of at least 1, got 0"),
-    "h not first": (Cell(fickle, 4, CFirst), ONE, {}, TypeError, "cell.state: expected a NamedTuple type whose first field is h, got "),
-    "a state, no type": (Cell(fickle, 4, HiddenState(X)), ONE, {}, TypeError, "cell.state: expected a NamedTuple type whose first field is h, got "),
+    "no gates": (Cell(KEEPS, 0), ONE, {}, ValueError, "cell.num_gates: expected an integer of at least 1, got 0"),
+    "h not first": (Cell(KEEPS, 4, CFirst), ONE, {}, TypeError, "cell.state: expected a NamedTuple type whose first field is h, got "),
+    "a state, no type": (Cell(KEEPS, 4, HiddenState(X)), ONE, {}, TypeError, "cell.state: expected a NamedTuple type whose first field is h, got "),
     "unhashable": (Cell(Unhashable(), 4), ONE, {}, TypeError, "cell.rule: expected a hashable function, got "),
 }  # fmt: skip
 

@@ -16,6 +16,9 @@ from jaxlstm._init import Initializer, initializer
 class Stack(_flax.NotFlaxsCell, nnx.Module):
     """What `LSTM`, `GRU` and `Fold` share."""
 
+    deterministic: bool
+    rngs: Any
+
     def zero_state(self, batch_size: int | None = None) -> Any:
         """The zeros that a sequence starts from, in the dtype of the results if x is no wider than the parameters.
 

@@ -1,5 +1,7 @@
 """PyTorch's other recurrent layers, over every option that they have, and its GRUCell."""
 
+from typing import Any
+
 import cases
 import jax
 import numpy as np
@@ -29,7 +31,8 @@ def test_gru_cell_equals_torch(bias, batch):
     random = np.random.default_rng(0)
     x, h = (random.uniform(-1, 1, (*batch, size)).astype(np.float32) for size in (cases.I, cases.H))
     module = torch.nn.GRUCell(cases.I, cases.H, bias=bias)
-    params = jaxlstm.CellParams(**{name: tensor.detach().numpy() for name, tensor in module.named_parameters()})
+    leaves: dict[str, Any] = {name: tensor.detach().numpy() for name, tensor in module.named_parameters()}
+    params = jaxlstm.CellParams(**leaves)
     after, y = jaxlstm.gru_cell(params, h, x)
     np.testing.assert_array_equal(after, y)
     np.testing.assert_allclose(after, module(torch.tensor(x), torch.tensor(h)).detach().numpy(), rtol=0, atol=2e-6)
