@@ -28,9 +28,9 @@ if _typing.TYPE_CHECKING:
     from jaxlstm._fold import fold as fold
     from jaxlstm._gru import gru as gru
     from jaxlstm._gru import gru_cell as gru_cell
+    from jaxlstm._gru import init_gru as init_gru
+    from jaxlstm._gru import init_gru_cell as init_gru_cell
     from jaxlstm._init import init_fold as init_fold
-    from jaxlstm._init import init_gru as init_gru
-    from jaxlstm._init import init_gru_cell as init_gru_cell
     from jaxlstm._init import init_lstm as init_lstm
     from jaxlstm._init import init_lstm_cell as init_lstm_cell
     from jaxlstm._lstm import lstm as lstm
@@ -80,45 +80,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "jaxlstm._explain": (
-        "Explanation",
-        "explain",
-    ),
+    "jaxlstm._explain": ("Explanation", "explain"),
     "jaxlstm._fold": ("fold",),
-    "jaxlstm._gru": (
-        "gru",
-        "gru_cell",
-    ),
-    "jaxlstm._init": (
-        "init_fold",
-        "init_gru",
-        "init_gru_cell",
-        "init_lstm",
-        "init_lstm_cell",
-    ),
-    "jaxlstm._lstm": (
-        "lstm",
-        "lstm_cell",
-        "zero_state",
-    ),
-    "jaxlstm._names": (
-        "from_named_parameters",
-        "named_parameters",
-    ),
-    "jaxlstm._types": (
-        "Cell",
-        "CellParams",
-        "LSTMCellParams",
-        "LSTMParams",
-        "LSTMState",
-    ),
-    "jaxlstm.linen": (
-        "Fold",
-        "GRU",
-        "GRUCell",
-        "LSTM",
-        "LSTMCell",
-    ),
+    "jaxlstm._gru": ("gru", "gru_cell", "init_gru", "init_gru_cell"),
+    "jaxlstm._init": ("init_fold", "init_lstm", "init_lstm_cell"),
+    "jaxlstm._lstm": ("lstm", "lstm_cell", "zero_state"),
+    "jaxlstm._names": ("from_named_parameters", "named_parameters"),
+    "jaxlstm._types": ("Cell", "CellParams", "LSTMCellParams", "LSTMParams", "LSTMState"),
+    "jaxlstm.linen": ("Fold", "GRU", "GRUCell", "LSTM", "LSTMCell"),
 }
 """The public names of each module. All are imported when they are first asked for: JAX takes a second, Flax another."""
 

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jaxlstm._call import to
 from jaxlstm._check import check_dropout, check_dtype, check_flag, check_int, check_sizes
 from jaxlstm._check_cell import Sizes, default_state
-from jaxlstm._init import cell_shapes, stack_shapes
 from jaxlstm._names import suffix, unflatten
+from jaxlstm._shapes import cell_shapes, stack_shapes
 from jaxlstm._types import CellParams, LSTMState
 
 State = LSTMState | tuple[jax.Array, jax.Array] | None

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 
+from jaxlstm._check import check_sizes
 from jaxlstm._fold import fold, one_step
+from jaxlstm._init import Initializer, init_cell, init_fold
 from jaxlstm._types import CellParams, HiddenState, LSTMParams
 from jaxlstm.cells import GRU
 
@@ -104,6 +107,107 @@ def gru(
         unroll=unroll,
     )
     return output, h_n
+
+
+def init_gru_cell(
+    key: jax.Array,
+    input_size: int,
+    hidden_size: int,
+    *,
+    bias: bool = True,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+    weight_init: Initializer | None = None,
+    bias_init: Initializer | None = None,
+    weight_hh_init: Initializer | None = None,
+    bias_hh_init: Initializer | None = None,
+) -> CellParams:
+    """Parameters of one GRU cell, each leaf drawn from U(-1/sqrt(H), 1/sqrt(H)) unless told otherwise.
+
+    Args:
+        key: a `jax.random` key.
+        input_size: I, at least 1.
+        hidden_size: H, at least 1.
+        bias: whether the cell has its two biases.
+        dtype: floating dtype of the leaves.
+        weight_init: as `init_lstm_cell`'s, and so the next three; gates are r, z, n.
+        bias_init: of both biases.
+        weight_hh_init: of weight_hh alone.
+        bias_hh_init: of bias_hh alone.
+
+    Returns:
+        `CellParams`, weights `[3H, I]` and `[3H, H]`.
+
+    Raises:
+        ValueError: a size out of range.
+        TypeError: a size that is not an integer, or a dtype that is not floating.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.GRUCell.html
+
+    >>> import jax, jaxlstm
+    >>> jaxlstm.init_gru_cell(jax.random.key(0), input_size=3, hidden_size=5).weight_ih.shape
+    (15, 3)
+    """
+    check_sizes(input_size=input_size, hidden_size=hidden_size)
+    starts = (weight_init, bias_init, weight_hh_init, bias_hh_init)
+    return init_cell(key, GRU, input_size, hidden_size, starts, bias=bias, proj_size=0, dtype=dtype)
+
+
+def init_gru(
+    key: jax.Array,
+    input_size: int,
+    hidden_size: int,
+    num_layers: int = 1,
+    *,
+    bias: bool = True,
+    bidirectional: bool = False,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+    weight_init: Initializer | None = None,
+    bias_init: Initializer | None = None,
+    weight_hh_init: Initializer | None = None,
+    bias_hh_init: Initializer | None = None,
+) -> LSTMParams:
+    """Parameters of a stack of GRUs, each leaf drawn from U(-1/sqrt(H), 1/sqrt(H)) unless told otherwise.
+
+    Args:
+        key: a `jax.random` key.
+        input_size: I, at least 1.
+        hidden_size: H, at least 1.
+        num_layers: L, at least 1.
+        bias: whether the cells have their two biases.
+        bidirectional: whether each layer also runs in reverse (D = 2).
+        dtype: floating dtype of the leaves.
+        weight_init: as `init_lstm_cell`'s, and so the next three; gates are r, z, n.
+        bias_init: of both biases.
+        weight_hh_init: of weight_hh alone.
+        bias_hh_init: of bias_hh alone.
+
+    Returns:
+        `params[layer][direction]`, each a `CellParams`.
+
+    Raises:
+        ValueError: a size out of range.
+        TypeError: a size that is not an integer, or a dtype that is not floating.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html
+
+    >>> import jax, jaxlstm
+    >>> jaxlstm.init_gru(jax.random.key(0), 3, 5, num_layers=2, bidirectional=True)[1][0].weight_ih.shape
+    (15, 10)
+    """
+    return init_fold(
+        key,
+        GRU,
+        input_size,
+        hidden_size,
+        num_layers,
+        bias=bias,
+        bidirectional=bidirectional,
+        dtype=dtype,
+        weight_init=weight_init,
+        bias_init=bias_init,
+        weight_hh_init=weight_hh_init,
+        bias_hh_init=bias_hh_init,
+    )
 
 
 def _state(h: jax.typing.ArrayLike) -> tuple:

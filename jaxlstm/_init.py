@@ -1,7 +1,7 @@
-"""Parameters drawn as PyTorch draws them, and the shapes that every other way of making them follows."""
+"""Parameters drawn as PyTorch draws them."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,70 +9,11 @@ import jax.numpy as jnp
 
 from jaxlstm._check import check_dtype, check_flag, check_sizes
 from jaxlstm._check_cell import check_cell
-from jaxlstm._names import suffix
-from jaxlstm._types import AXES, Cell, CellParams, LSTMCellParams, LSTMParams
-from jaxlstm.cells import GRU, LSTM
+from jaxlstm._shapes import cell_shapes, layer_input_sizes
+from jaxlstm._types import Cell, CellParams, LSTMCellParams, LSTMParams
+from jaxlstm.cells import LSTM
 
 Initializer = Callable[..., Any]  # (key, shape, dtype) to an array, or to a box around one
-
-
-class Shape(tuple):
-    """A parameter's shape that says how many gates lie along its first axis: an initializer sees nothing else.
-
-    `[4H, I]` is four gates of `[H, I]`, and W_hr's `[P, H]` is none of them; sizes alone don't tell which it is.
-    """
-
-    num_gates: int
-
-    def __new__(cls, sizes: Iterable[int], num_gates: int = 4):
-        """The shape `sizes`, whose rows are `num_gates` gates."""
-        shape = super().__new__(cls, sizes)
-        shape.num_gates = num_gates
-        return shape
-
-
-def cell_shapes(
-    input_size: int, hidden_size: int, *, bias: bool = True, proj_size: int = 0, num_gates: int = 4
-) -> dict[str, tuple]:
-    """The shape of each parameter that a cell of these sizes has, by its name in `CellParams`."""
-    sizes = {"G*H": num_gates * hidden_size, "I": input_size, "H": hidden_size, "P": proj_size or hidden_size}
-    absent = () if bias else ("bias_ih", "bias_hh")
-    if not proj_size:
-        absent = (*absent, "weight_hr")
-    return {
-        name: Shape((sizes[axis] for axis in axes), num_gates if "G*H" in axes else 1)
-        for name, axes in AXES.items()
-        if name not in absent
-    }
-
-
-def layer_input_sizes(
-    input_size: int, hidden_size: int, num_layers: int, *, bidirectional: bool = False, proj_size: int = 0
-) -> Iterator[int]:
-    """The input size of each layer: I for the first, D*P for those above."""
-    yield input_size
-    for _ in range(num_layers - 1):
-        yield (1 + bidirectional) * (proj_size or hidden_size)
-
-
-def stack_shapes(
-    input_size: int,
-    hidden_size: int,
-    num_layers: int = 1,
-    *,
-    bias: bool = True,
-    bidirectional: bool = False,
-    proj_size: int = 0,
-    num_gates: int = 4,
-) -> dict[str, tuple]:
-    """The shape of each parameter that a stack of these sizes has, by PyTorch's name."""
-    inputs = layer_input_sizes(input_size, hidden_size, num_layers, bidirectional=bidirectional, proj_size=proj_size)
-    return {
-        name + suffix(layer, direction): shape
-        for layer, size in enumerate(inputs)
-        for direction in range(1 + bidirectional)
-        for name, shape in cell_shapes(size, hidden_size, bias=bias, proj_size=proj_size, num_gates=num_gates).items()
-    }
 
 
 def uniform(hidden_size: int) -> Initializer:
@@ -138,12 +79,13 @@ def init_lstm_cell(
     """
     check_sizes(input_size=input_size, hidden_size=hidden_size, proj_size=proj_size)
     starts = (weight_init, bias_init, weight_hh_init, bias_hh_init)
-    return _init_cell(key, LSTM, input_size, hidden_size, starts, bias=bias, proj_size=proj_size, dtype=dtype)
+    return init_cell(key, LSTM, input_size, hidden_size, starts, bias=bias, proj_size=proj_size, dtype=dtype)
 
 
-def _init_cell(
+def init_cell(
     key: jax.Array, cell: Cell, input_size: int, hidden_size: int, starts: tuple, *, bias: bool, proj_size: int, dtype
 ) -> CellParams:
+    """One cell's parameters of checked sizes; `starts` are the four initializers, in the order of the arguments."""
     check_dtype("dtype", dtype)
     bias = check_flag("bias", bias)
     shapes = cell_shapes(input_size, hidden_size, bias=bias, proj_size=proj_size, num_gates=cell.num_gates)
@@ -158,49 +100,6 @@ def _init_cell(
         },
         extra=extra,
     )
-
-
-def init_gru_cell(
-    key: jax.Array,
-    input_size: int,
-    hidden_size: int,
-    *,
-    bias: bool = True,
-    dtype: jax.typing.DTypeLike = jnp.float32,
-    weight_init: Initializer | None = None,
-    bias_init: Initializer | None = None,
-    weight_hh_init: Initializer | None = None,
-    bias_hh_init: Initializer | None = None,
-) -> CellParams:
-    """Parameters of one GRU cell, each leaf drawn from U(-1/sqrt(H), 1/sqrt(H)) unless told otherwise.
-
-    Args:
-        key: a `jax.random` key.
-        input_size: I, at least 1.
-        hidden_size: H, at least 1.
-        bias: whether the cell has its two biases.
-        dtype: floating dtype of the leaves.
-        weight_init: as `init_lstm_cell`'s, and so the next three; gates are r, z, n.
-        bias_init: of both biases.
-        weight_hh_init: of weight_hh alone.
-        bias_hh_init: of bias_hh alone.
-
-    Returns:
-        `CellParams`, weights `[3H, I]` and `[3H, H]`.
-
-    Raises:
-        ValueError: a size out of range.
-        TypeError: a size that is not an integer, or a dtype that is not floating.
-
-    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.GRUCell.html
-
-    >>> import jax, jaxlstm
-    >>> jaxlstm.init_gru_cell(jax.random.key(0), input_size=3, hidden_size=5).weight_ih.shape
-    (15, 3)
-    """
-    check_sizes(input_size=input_size, hidden_size=hidden_size)
-    starts = (weight_init, bias_init, weight_hh_init, bias_hh_init)
-    return _init_cell(key, GRU, input_size, hidden_size, starts, bias=bias, proj_size=0, dtype=dtype)
 
 
 def init_lstm(
@@ -265,64 +164,6 @@ def init_lstm(
     )
 
 
-def init_gru(
-    key: jax.Array,
-    input_size: int,
-    hidden_size: int,
-    num_layers: int = 1,
-    *,
-    bias: bool = True,
-    bidirectional: bool = False,
-    dtype: jax.typing.DTypeLike = jnp.float32,
-    weight_init: Initializer | None = None,
-    bias_init: Initializer | None = None,
-    weight_hh_init: Initializer | None = None,
-    bias_hh_init: Initializer | None = None,
-) -> LSTMParams:
-    """Parameters of a stack of GRUs, each leaf drawn from U(-1/sqrt(H), 1/sqrt(H)) unless told otherwise.
-
-    Args:
-        key: a `jax.random` key.
-        input_size: I, at least 1.
-        hidden_size: H, at least 1.
-        num_layers: L, at least 1.
-        bias: whether the cells have their two biases.
-        bidirectional: whether each layer also runs in reverse (D = 2).
-        dtype: floating dtype of the leaves.
-        weight_init: as `init_lstm_cell`'s, and so the next three; gates are r, z, n.
-        bias_init: of both biases.
-        weight_hh_init: of weight_hh alone.
-        bias_hh_init: of bias_hh alone.
-
-    Returns:
-        `params[layer][direction]`, each a `CellParams`.
-
-    Raises:
-        ValueError: a size out of range.
-        TypeError: a size that is not an integer, or a dtype that is not floating.
-
-    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html
-
-    >>> import jax, jaxlstm
-    >>> jaxlstm.init_gru(jax.random.key(0), 3, 5, num_layers=2, bidirectional=True)[1][0].weight_ih.shape
-    (15, 10)
-    """
-    return init_fold(
-        key,
-        GRU,
-        input_size,
-        hidden_size,
-        num_layers,
-        bias=bias,
-        bidirectional=bidirectional,
-        dtype=dtype,
-        weight_init=weight_init,
-        bias_init=bias_init,
-        weight_hh_init=weight_hh_init,
-        bias_hh_init=bias_hh_init,
-    )
-
-
 def init_fold(
     key: jax.Array,
     cell: Cell,
@@ -376,7 +217,7 @@ def init_fold(
     keys = jax.random.split(key, (num_layers, 1 + bidirectional))
     return tuple(
         tuple(
-            _init_cell(
+            init_cell(
                 keys[layer, direction], cell, size, hidden_size, starts, bias=bias, proj_size=proj_size, dtype=dtype
             )
             for direction in range(1 + bidirectional)

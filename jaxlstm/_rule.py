@@ -50,7 +50,7 @@ def of_cell(cell: Cell, extra: Any, state: Any, hidden_size: int) -> Rule:
     rows = jax.vmap(cell.rule, in_axes=(None, -1, -1, -1), out_axes=-1)
 
     def apply(extra, state, sums: Sums):
-        x, h = (sums.x, jnp.zeros_like(sums.x)) if adds else sums
+        x, h = sums.x, jnp.zeros_like(sums.x) if sums.h is None else sums.h
         by_gate = (cell.num_gates, hidden_size, x.shape[1])
         return rows(extra, state, x.reshape(by_gate), h.reshape(by_gate))
 
@@ -111,14 +111,18 @@ def _gru_merge(x: jax.Array, h: jax.Array) -> Sums:
 
 def _gru_run(extra: None, state: HiddenState, sums: Sums):
     del extra
-    gates = _gru_cell.activate(*jnp.split(sums.x, 3), sums.h, state.h)
+    r, z, x_n = jnp.split(sums.x, 3)
+    assert sums.h is not None
+    gates = _gru_cell.activate(r, z, x_n, sums.h, state.h)
     h = _gru_cell.advance(gates)
     return HiddenState(h), h, gates
 
 
 def _gru_tangent(extra: None, kept: _gru_cell.Gates, d_extra: None, d_state: HiddenState, d_sums: Sums):
     del extra, d_extra
-    d_gates = _gru_cell.activate_tangent(kept, *jnp.split(d_sums.x, 3), d_sums.h, d_state.h)
+    d_r, d_z, d_x_n = jnp.split(d_sums.x, 3)
+    assert d_sums.h is not None
+    d_gates = _gru_cell.activate_tangent(kept, d_r, d_z, d_x_n, d_sums.h, d_state.h)
     _, h = jax.jvp(_gru_cell.advance, (kept,), (d_gates,))
     return HiddenState(h), h
 

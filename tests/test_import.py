@@ -27,6 +27,13 @@ def imported(statement: str) -> set[str]:
 
 def test_import_is_light():
     modules = imported("import jaxlstm")
+    assert not modules & (HEAVY | FORMATS | FLAX | {"jax", "numpy"})
+    assert {name for name in modules if name.startswith("jaxlstm")} == {"jaxlstm"}
+
+
+def test_functions_come_without_flax():
+    modules = imported("from jaxlstm import lstm, init_lstm, explain, LSTMState")
+    assert "jax" in modules
     assert not modules & (HEAVY | FORMATS | FLAX)
     assert not {name for name in modules if name.startswith(("jaxlstm.cli", "jaxlstm.interop", "jaxlstm.nnx"))}
 

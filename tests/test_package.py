@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -13,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SMOKE = """
-import jax, jax.numpy as jnp, jaxlstm, jaxlstm.nnx, jaxlstm.sharding, pathlib
+import flax.nnx, jax, jax.numpy as jnp, jaxlstm, jaxlstm.nnx, jaxlstm.sharding, pathlib
 from jaxlstm.interop import load_safetensors, save_safetensors
 
 params = jaxlstm.init_lstm(jax.random.key(0), 3, 5, bidirectional=True)
@@ -21,7 +22,7 @@ save_safetensors(params, "model.safetensors")
 output, _ = jaxlstm.lstm(load_safetensors("model.safetensors"), jnp.ones((7, 2, 3)), lengths=[7, 4])
 model = jaxlstm.LSTM(3, 5)
 y, _ = model.apply(model.init(jax.random.key(0), jnp.ones((7, 2, 3))), jnp.ones((7, 2, 3)))
-jaxlstm.nnx.LSTMCell(3, 5, rngs=jaxlstm.nnx.nnx.Rngs(0))
+jaxlstm.nnx.LSTMCell(3, 5, rngs=flax.nnx.Rngs(0))
 print(pathlib.Path(jaxlstm.__file__).parent.parent, output.shape, y.shape)
 """
 
@@ -91,7 +92,9 @@ def test_metadata_is_complete(site):
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["Description-Content-Type"] == "text/markdown"
     assert "Typing :: Typed" in metadata.get_all("Classifier", [])
-    assert {"bench", "notebooks", "test", "tpu"} <= set(metadata.get_all("Provides-Extra", []))
+    assert {"bench", "cli", "notebooks", "test", "tpu"} <= set(metadata.get_all("Provides-Extra", []))
+    required = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
+    assert {re.split("[<>=]", line)[0].strip() for line in required} == {"jax", "flax", "optax", "safetensors"}
 
 
 def test_wheel_runs_away_from_this_checkout(site, tmp_path):

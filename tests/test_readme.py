@@ -21,7 +21,7 @@ def test_python_block_runs(block):
 def test_commands_are_those_that_ci_runs():
     """`.ci/run` takes the installation and test command from the README itself; the training one is in test_train."""
     train, test, contribute = readme.blocks("sh")
-    assert train == "pip install -e . && jaxlstm train\n"
+    assert train == "pip install -e '.[cli]' && jaxlstm train\n"
     assert test == "pip install -e '.[test]' && pytest\n"
     install, checks, everything = contribute.splitlines()
     assert [install, everything] == ["pip install -e '.[test]'", "bash .ci/run"]

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import textwrap
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -77,6 +79,14 @@ def test_load_run_gives_what_scored_so_well(finished):
     lstm = jaxlstm.from_named_parameters(params["params"]["lstm"])
     assert len(lstm) == 2
     assert lstm[0][0].weight_hh.shape == (64, 16)
+
+
+def test_load_runs_example_runs(finished):
+    assert load_run.__doc__
+    _, _, code = load_run.__doc__.partition("After `jaxlstm train`:")
+    variables: dict[str, Any] = {}
+    exec(textwrap.dedent(code).replace("runs/train", str(finished)), variables)
+    assert variables["next_character"] in variables["vocabulary"]
 
 
 def test_load_run_says_what_is_missing(finished, tmp_path):

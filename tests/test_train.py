@@ -77,7 +77,9 @@ def test_the_picture_shows_the_compressors_both_ways(finished):
     sticks = {"gzip": _compressors.Yardstick(3.25, 2.5), "bzip2": _compressors.Yardstick(3.0, 2.25)}
     (axes,) = _plot.draw(_run.read_metrics(finished), sticks).axes
     drawn = {str(line.get_label()): np.asarray(line.get_ydata()) for line in axes.lines}
-    labels = [label.get_text() for label in axes.get_legend().get_texts()]
+    legend = axes.get_legend()
+    assert legend
+    labels = [label.get_text() for label in legend.get_texts()]
     for name, stick in sticks.items():
         for value, way in ((stick.after, "behind the training text"), (stick.alone, "alone")):
             label = f"{name}, held-out text {way}, {value:.2f}"

@@ -50,6 +50,7 @@ def load_run(path: str | os.PathLike) -> Run:
 
     After `jaxlstm train`:
 
+        import jax.numpy as jnp
         from jaxlstm.cli import load_run
 
         module, params, vocabulary = load_run("runs/train")

@@ -109,7 +109,8 @@ def _weights(params: CellParams, rule: Rule, dtype) -> Weights:
     biases = [None if bias is None else bias.astype(dtype) for bias in (params.bias_ih, params.bias_hh)]
     if rule.adds and biases[0] is not None and biases[1] is not None:
         biases = [biases[0] + biases[1], None]
-    return Weights(params.weight_ih, params.weight_hh, *biases, params.weight_hr, params.extra)
+    bias, bias_h = biases
+    return Weights(params.weight_ih, params.weight_hh, bias, bias_h, params.weight_hr, params.extra)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

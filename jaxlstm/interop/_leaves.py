@@ -10,8 +10,8 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from jaxlstm._check import FLOATS
-from jaxlstm._init import cell_shapes, stack_shapes
 from jaxlstm._names import suffix, unflatten
+from jaxlstm._shapes import cell_shapes, stack_shapes
 from jaxlstm._types import AXES, CellParams, LSTMParams
 from jaxlstm.interop._cells import CELLS, gates_of, kind_of
 from jaxlstm.interop._reparametrized import refuse_reparametrized

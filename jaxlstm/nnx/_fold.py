@@ -55,6 +55,8 @@ class Fold(Stack):
     (7, 4, 5)
     """
 
+    cell: Cell
+
     def __init__(
         self,
         cell: Cell,

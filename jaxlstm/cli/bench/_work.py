@@ -35,7 +35,7 @@ class Shape(NamedTuple):
 
     def flops(self, cell: str, mode: str) -> int:
         """Floating-point operations of one call's matrix products; training does those of `fwd` three times."""
-        from jaxlstm._init import layer_input_sizes
+        from jaxlstm._shapes import layer_input_sizes
 
         sizes = layer_input_sizes(self.input, self.hidden, self.layers, bidirectional=self.directions == 2)
         forward = sum(2 * self.time * self.batch * self.hidden * (size + self.hidden) for size in sizes)
@@ -96,8 +96,8 @@ def wide(dtype: str) -> type[np.floating]:
 def draw(shape: Shape, cell: str, dtype: str, platform: str) -> Work:
     """The numbers for one shape, always the same."""
     # Here, as the command's help does not wait for JAX.
-    from jaxlstm._init import cell_shapes, layer_input_sizes
     from jaxlstm._names import suffix
+    from jaxlstm._shapes import cell_shapes, layer_input_sizes
 
     rng = np.random.default_rng(0)
     bound = 1 / np.sqrt(shape.hidden)

@@ -37,7 +37,7 @@ def load(weights: LSTMParams) -> list[jax.Array]:
         rows, hidden_size = params.weight_hh.shape
         if rows == 4 * hidden_size:
             return params.weight_ih.T, params.weight_hh.T, bias(params)
-        w_ih, w_hh, b_ih, b_hh = (reordered(a, "zrn", "rzn") for a in params[:4])
+        w_ih, w_hh, b_ih, b_hh = (reordered(a, "zrn", "rzn") for a in params[:4] if a is not None)
         return w_ih.T, w_hh.T, jnp.stack([b_ih, b_hh])
 
     return [array for cells in weights for params in cells for array in arrays(params)]

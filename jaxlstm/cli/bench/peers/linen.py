@@ -46,8 +46,8 @@ def load_gru(weights: LSTMParams) -> dict:
 
     def cell(params: LSTMCellParams) -> dict:
         assert params.bias_ih is not None
-        w_i, w_h, b_i, b = (jnp.split(a, 3) for a in (*params[:3], bias(params)))
         assert params.bias_hh is not None
+        w_i, w_h, b_i, b = (jnp.split(a, 3) for a in (params.weight_ih, params.weight_hh, params.bias_ih, bias(params)))
         b_n = params.bias_hh[-len(b_i[2]) :]
         names = {
             f"i{gate}": {"kernel": w.T, "bias": b} for gate, w, b in zip("rzn", w_i, (*b[:2], b_i[2]), strict=True)

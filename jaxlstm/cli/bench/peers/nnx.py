@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxlstm._init import layer_input_sizes
+from jaxlstm._shapes import layer_input_sizes
 from jaxlstm._types import LSTMCellParams, LSTMParams
 from jaxlstm.cli.bench._work import Shape, Work
 from jaxlstm.cli.bench.peers._jax import JaxRunner, States, bias

@@ -1,6 +1,7 @@
 """ONNX Runtime's LSTM or GRU operator, forward only: a node for each layer, as PyTorch's exporter writes a stack."""
 
 import os
+from typing import Any
 
 import numpy as np
 import onnx
@@ -55,6 +56,7 @@ def graph(work: Work) -> onnx.ModelProto:
     """The stack: `x` to `output`, and the states of each layer."""
     shape, nodes, constants, below = work.shape, [], [], "x"
     fields = "hc" if work.cell == "lstm" else "h"
+    reset_after: dict[str, Any] = {} if work.cell == "lstm" else {"linear_before_reset": 1}
     directions = [suffix(0, direction).removeprefix("_l0") for direction in range(shape.directions)]
     constants.append(numpy_helper.from_array(np.array([0, 0, -1]), "merged"))
     for layer in range(shape.layers):
@@ -74,7 +76,7 @@ def graph(work: Work) -> onnx.ModelProto:
                 [f"y{layer}", *(f"{name}{layer}" for name in fields)],
                 hidden_size=shape.hidden,
                 direction="bidirectional" if shape.directions == 2 else "forward",
-                **({} if work.cell == "lstm" else {"linear_before_reset": 1}),
+                **reset_after,
             ),
             helper.make_node("Transpose", [f"y{layer}"], [f"t{layer}"], perm=[0, 2, 1, 3]),
             helper.make_node("Reshape", [f"t{layer}", "merged"], [f"output{layer}"]),
