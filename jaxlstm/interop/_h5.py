@@ -1,11 +1,11 @@
 """HDF5 files, read without trust in what their headers say, and never outside of themselves."""
 
 import io
+import mmap
 import re
 import struct
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -74,9 +74,16 @@ class H5File:
     def _longest_text(self, key: str) -> int:
         """What attributes of this name claim, at the most: libhdf5 takes that much memory before it looks for it."""
         if key not in self._longest_texts:
-            data = self._source.getvalue() if isinstance(self._source, io.BytesIO) else Path(self._source).read_bytes()
-            self._longest_texts[key] = max(claimed_lengths(data, key), default=0)
+            with self._bytes() as data:
+                self._longest_texts[key] = max(claimed_lengths(data, key), default=0)
         return self._longest_texts[key]
+
+    def _bytes(self) -> memoryview | mmap.mmap:
+        """The file's, not copied."""
+        if isinstance(self._source, io.BytesIO):
+            return self._source.getbuffer()
+        with open(self._source, "rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
     def array(self, dataset: Any) -> np.ndarray:
         """A dataset's values, all of which the file holds."""
@@ -124,7 +131,7 @@ class H5File:
         return values
 
 
-def claimed_lengths(data: bytes, key: str) -> Iterator[int]:
+def claimed_lengths(data: bytes | memoryview | mmap.mmap, key: str) -> Iterator[int]:
     """The length that each text of variable length claims among the attributes of this name in a file's bytes.
 
     An attribute message is a header, its name, a datatype, a dataspace and the value, here a length and an address.
