@@ -86,9 +86,10 @@ def param_specs(params: Any, model: str | None = None) -> Any:
     >>> specs.weight_ih, specs.weight_hr
     (P('model',), P(None, 'model'))
     """
+    num_gates = _num_gates(params)
 
     def spec(path, leaf) -> P:
-        units = _units(path, leaf)
+        units = _units(path, leaf, num_gates)
         return P() if model is None or units is None else P(*[None] * units.axis, model)
 
     return jax.tree_util.tree_map_with_path(spec, params)
@@ -149,10 +150,11 @@ def shardings(mesh: Mesh | AbstractMesh, specs: Any, arrays: Any) -> Any:
     >>> jax.device_put(x, sharding.shardings(mesh, sharding.input_spec(), x)).sharding.spec
     P(None, 'batch')
     """
+    num_gates = _num_gates(arrays)
 
     def place(path, array, spec) -> NamedSharding:
         sharding = NamedSharding(mesh, spec)
-        _check(path, array, sharding)
+        _check(path, array, sharding, num_gates)
         return sharding
 
     return jax.tree_util.tree_map_with_path(place, arrays, jax.tree.broadcast(specs, arrays))
@@ -165,20 +167,43 @@ class _Units(NamedTuple):
     gates: int  # The axis's size is this many times H.
 
 
-def _units(path, leaf) -> _Units | None:
-    """Those of an LSTM's parameter, with any axes before its own, and of what an optimizer keeps in its shape."""
-    names = (str(getattr(key, "key", getattr(key, "name", ""))) for key in path)
-    field = next((match[1] for match in map(_NAME.fullmatch, names) if match), None)
+def _field(path) -> tuple[Any, str] | None:
+    """Which cell's parameter a path leads to, if to any, and which of them."""
+    names = [str(getattr(key, "key", getattr(key, "name", ""))) for key in path]
+    found = next(((k, match) for k, match in enumerate(map(_NAME.fullmatch, names)) if match), None)
+    if found is None:
+        return None
+    place, match = found
+    return (jax.tree_util.keystr(path[:place]), match[2], jax.tree_util.keystr(path[place + 1 :])), match[1]
+
+
+def _num_gates(tree: Any) -> dict[Any, int]:
+    """G of each cell in the tree, as far as W_hh `[G*H, P]` tells it: where there is no projection, and P is H."""
+    leaves = [(_field(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+    projected = {field[0] for field, _ in leaves if field is not None and field[1] == "weight_hr"}
+    return {
+        field[0]: leaf.shape[-2] // leaf.shape[-1]
+        for field, leaf in leaves
+        if field is not None and field[1] == "weight_hh" and field[0] not in projected and leaf.ndim >= 2
+        if leaf.shape[-1] and leaf.shape[-2] % leaf.shape[-1] == 0
+    }
+
+
+def _units(path, leaf, num_gates: dict[Any, int]) -> _Units | None:
+    """Those of a cell's parameter, with any axes before its own, and of what an optimizer keeps in its shape."""
+    field = _field(path)
     if field is None:
         return None
-    own_axes = AXES[field]
-    axis, gates = (own_axes.index("G*H"), 4) if "G*H" in own_axes else (own_axes.index("H"), 1)
+    cell, name = field
+    own_axes = AXES[name]
+    rows = "G*H" in own_axes
+    axis, gates = (own_axes.index("G*H"), num_gates.get(cell, 4)) if rows else (own_axes.index("H"), 1)
     units = _Units(leaf.ndim - len(own_axes) + axis, gates)
     # An optimizer may keep other shapes under a parameter's name, as Adafactor does.
     return units if leaf.ndim >= len(own_axes) and leaf.shape[units.axis] % gates == 0 else None
 
 
-def _check(path, array, sharding: NamedSharding) -> None:
+def _check(path, array, sharding: NamedSharding, num_gates: dict[Any, int]) -> None:
     """Refuse an array whose sizes its devices don't divide."""
     name, shape = "arrays" + jax.tree_util.keystr(path), list(np.shape(array))
     if len(sharding.spec) > len(shape):
@@ -191,7 +216,7 @@ def _check(path, array, sharding: NamedSharding) -> None:
             continue
         over = (over,) if isinstance(over, str) else over
         devices = math.prod(sharding.mesh.shape[mesh_axis] for mesh_axis in over)
-        letter, size = _split(path, array, axis, over)
+        letter, size = _split(path, array, axis, over, num_gates)
         if size % devices:
             remedies = {"H": "another hidden_size", "B": "fill the batch up with rows of length 0"}
             raise ValueError(
@@ -201,9 +226,9 @@ def _check(path, array, sharding: NamedSharding) -> None:
             )
 
 
-def _split(path, array, axis: int, over: tuple[str, ...]) -> tuple[str, int]:
+def _split(path, array, axis: int, over: tuple[str, ...], num_gates: dict[Any, int]) -> tuple[str, int]:
     """The letter and size of what a spec splits; of gate rows it is H, for c's H is split with them."""
-    size, units = array.shape[axis], _units(path, array)
+    size, units = array.shape[axis], _units(path, array, num_gates)
     if units is not None and axis == units.axis:
         return "H", size // units.gates
     if path and getattr(path[-1], "name", "") == "c" and axis == array.ndim - 1:
