@@ -270,7 +270,7 @@ def test_parameters_stacked_by_vmap_are_split_in_their_own_rows():
 
 def test_a_grus_rows_are_three_times_its_units():
     """H = 8 lies on eight devices though 3H / 4 = 6 would not; named parameters and optimizer's moments alike."""
-    params = jaxlstm.init_gru(jax.random.key(0), I, 8, 2, bidirectional=True)
+    params: Any = jaxlstm.init_gru(jax.random.key(0), I, 8, 2, bidirectional=True)
     mesh = AbstractMesh((1, 8), ("batch", "model"), axis_types=(AxisType.Auto,) * 2)
     for tree in (params, jaxlstm.named_parameters(params), optax.trace(0.9).init(params)):
         places = shardings(mesh, param_specs(tree, "model"), tree)
