@@ -1,7 +1,8 @@
 """One table of LSTMs and inputs, and everything a run of one is judged by; shared by all tests that compare runs."""
 
+import functools
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ LENGTHS = np.array([3, 5, 1])  # unsorted, one full row
 
 @dataclass(frozen=True)
 class Case:
-    """One point of the grid: how an LSTM is built and called."""
+    """One point of the grid: how a recurrent layer is built and called."""
 
     bias: bool = True
     bidirectional: bool = False
@@ -27,6 +28,13 @@ class Case:
     num_layers: int = 1
     with_state: bool = False
     batched: bool = True
+    cell: str = "LSTM"
+    """Its name in `jaxlstm.cells` and in `torch.nn`."""
+
+    @property
+    def states(self) -> list[str]:
+        """The names of the initial states; those of the final ones end in n."""
+        return ["h_0", "c_0"] if self.cell == "LSTM" else ["h_0"]
 
     def __str__(self) -> str:
         return "-".join(
@@ -40,6 +48,7 @@ class Case:
                 f"{self.num_layers}layers": True,
                 "state": self.with_state,
                 "unbatched": not self.batched,
+                self.cell: self.cell != "LSTM",
             }.items()
             if on
         )
@@ -54,11 +63,23 @@ def grid() -> list[Case]:
     return [Case(*option) for option in options] + [Case(*option, batched=False) for option in unbatched]
 
 
+def grid_of(cell: str) -> list[Case]:
+    """The same but projections, for another cell of PyTorch's; B comes first in a part of it."""
+    options = [
+        Case(bias, bidirectional, ragged != with_state, ragged, 0, num_layers, with_state, cell=cell)
+        for bias, bidirectional, ragged, num_layers, with_state in itertools.product(
+            (True, False), (False, True), (False, True), (1, 2), (False, True)
+        )
+    ]
+    return options + [replace(case, ragged=False, batch_first=False, batched=False) for case in options if case.ragged]
+
+
 def arrays(case: Case, dtype: Any) -> dict[str, np.ndarray]:
-    """Parameters under PyTorch's names, x, h_0, c_0, and a cotangent for each result, the same for a case always."""
+    """Parameters under PyTorch's names, x, initial states, a cotangent for each result; the same for a case always."""
     random = np.random.default_rng(0)
     directions = 1 + case.bidirectional
     width = case.proj_size or H
+    rows = getattr(jaxlstm.cells, case.cell).num_gates * H
     batch = (B,) if case.batched else ()
     state_batch = (case.num_layers * directions, *batch)
     lead = (B, T) if case.batched and case.batch_first else (T, *batch)
@@ -70,42 +91,47 @@ def arrays(case: Case, dtype: Any) -> dict[str, np.ndarray]:
     for layer in range(case.num_layers):
         for tail in ("", "_reverse")[:directions]:
             name = f"l{layer}{tail}"
-            result[f"weight_ih_{name}"] = draw(4 * H, I if layer == 0 else directions * width)
-            result[f"weight_hh_{name}"] = draw(4 * H, width)
+            result[f"weight_ih_{name}"] = draw(rows, I if layer == 0 else directions * width)
+            result[f"weight_hh_{name}"] = draw(rows, width)
             if case.bias:
-                result[f"bias_ih_{name}"] = draw(4 * H)
-                result[f"bias_hh_{name}"] = draw(4 * H)
+                result[f"bias_ih_{name}"] = draw(rows)
+                result[f"bias_hh_{name}"] = draw(rows)
             if case.proj_size:
                 result[f"weight_hr_{name}"] = draw(case.proj_size, H)
     result["x"] = draw(*lead, I)
     if case.with_state:
-        result |= {"h_0": draw(*state_batch, width), "c_0": draw(*state_batch, H)}
-    return result | {
-        "ct_output": draw(*lead, directions * width),
-        "ct_h_n": draw(*state_batch, width),
-        "ct_c_n": draw(*state_batch, H),
-    }
+        result |= {name: draw(*state_batch, width if name == "h_0" else H) for name in case.states}
+    result["ct_output"] = draw(*lead, directions * width)
+    result["ct_h_n"] = draw(*state_batch, width)
+    if case.cell == "LSTM":
+        result["ct_c_n"] = draw(*state_batch, H)
+    return result
 
 
-def run(case: Case, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """output, h_n, c_n and, under `d_` names, the gradients of all inputs, by jaxlstm."""
+def run(case: Case, given: dict[str, np.ndarray], cell: jaxlstm.Cell | None = None) -> dict[str, np.ndarray]:
+    """output, h_n, c_n and, under `d_` names, the gradients of all inputs, by jaxlstm; by `fold` if given a cell."""
     names = [name for name in given if name not in ("x", "h_0", "c_0") and not name.startswith("ct_")]
     params = unflatten({name: given[name] for name in names}, case.num_layers, 1 + case.bidirectional)
-    state = (given["h_0"], given["c_0"]) if case.with_state else None
+    state = tuple(given[name] for name in case.states) if case.with_state else None
     lengths = LENGTHS if case.ragged else None
+    by_name: Any = getattr(jaxlstm.cells, case.cell)
+    by_lstm = cell is None and case.cell == "LSTM"
+    function = jaxlstm.lstm if by_lstm else functools.partial(jaxlstm.fold, cell or by_name)
 
     @jax.jit
     def value_and_gradient(params, x, state):
-        call = lambda *args: jaxlstm.lstm(*args, lengths=lengths, batch_first=case.batch_first)  # noqa: E731
+        call = lambda *args: function(*args, lengths=lengths, batch_first=case.batch_first)  # noqa: E731
         (y, final), pullback = jax.vjp(call, params, x, state)
-        cotangents = jax.tree.unflatten(jax.tree.structure(final), [given["ct_h_n"], given["ct_c_n"]])
-        return y, final, pullback((given["ct_output"], jax.tree.map(jnp.asarray, cotangents)))
+        cotangents = [jnp.asarray(given[f"ct_{name[0]}_n"]) for name in case.states]
+        d_final = jax.tree.unflatten(jax.tree.structure(final), cotangents)
+        return y, final, pullback((jnp.asarray(given["ct_output"]), d_final))
 
-    y, (h_n, c_n), (d_params, d_x, d_state) = value_and_gradient(params, given["x"], state)
-    result = {"output": y, "h_n": h_n, "c_n": c_n, "d_x": d_x}
+    y, final, (d_params, d_x, d_state) = value_and_gradient(params, given["x"], state)
+    result = {"output": y, "d_x": d_x}
+    result |= {f"{name[0]}_n": leaf for name, leaf in zip(case.states, final, strict=True)}
     result |= {f"d_{name}": leaf for name, leaf in flatten(d_params).items()}
     if d_state is not None:
-        result |= {"d_h_0": d_state[0], "d_c_0": d_state[1]}
+        result |= {f"d_{name}": leaf for name, leaf in zip(case.states, d_state, strict=True)}
     return {name: np.asarray(leaf) for name, leaf in result.items()}
 
 

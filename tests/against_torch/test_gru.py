@@ -1,0 +1,38 @@
+"""PyTorch's other recurrent layers, over every option that they have, and its GRUCell."""
+
+from typing import Any
+
+import cases
+import jax
+import numpy as np
+import pytest
+import torch
+
+import jaxlstm
+
+from . import torch_oracle
+
+TANH_RNN = [case for case in cases.grid_of("RNN") if case.bidirectional and case.num_layers == 2]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("case", cases.grid_of("GRU") + TANH_RNN, ids=str)
+def test_equals_torch(case, dtype):
+    given = cases.arrays(case, dtype)
+    with jax.enable_x64(dtype == np.float64):
+        got = cases.run(case, given)
+    assert {leaf.dtype for leaf in got.values()} == {np.dtype(dtype)}
+    cases.assert_same(got, torch_oracle.run(case, given), **cases.TOLERANCES[dtype])
+
+
+@pytest.mark.parametrize("batch", [(), (3,)], ids=["unbatched", "batched"])
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+def test_gru_cell_equals_torch(bias, batch):
+    random = np.random.default_rng(0)
+    x, h = (random.uniform(-1, 1, (*batch, size)).astype(np.float32) for size in (cases.I, cases.H))
+    module = torch.nn.GRUCell(cases.I, cases.H, bias=bias)
+    leaves: dict[str, Any] = {name: tensor.detach().numpy() for name, tensor in module.named_parameters()}
+    params = jaxlstm.CellParams(**leaves)
+    after, y = jaxlstm.gru_cell(params, h, x)
+    np.testing.assert_array_equal(after, y)
+    np.testing.assert_allclose(after, module(torch.tensor(x), torch.tensor(h)).detach().numpy(), rtol=0, atol=2e-6)
