@@ -184,13 +184,10 @@ def check_rule(cell: Cell, extra: Any, state: Any, hidden_size: int, *, projecte
     after, y = out
     expected, got = (jax.tree.structure(tree) for tree in (state, after))
     if expected != got:
-        refuse(
-            f"the state from {name}",
-            str(expected),
-            str(got),
-            "It must have the structure of the one before.",
-            TypeError,
-        )
+        kinds = _kind(state), _kind(after)
+        before, got = map(str, (expected, got)) if kinds[0] == kinds[1] else kinds
+        remedy = "It must have the structure of the one before."
+        refuse(f"the state from {name}", before, got, remedy, TypeError)
     mend = "It must have the shape and dtype of the one before."
     wanted = jax.tree_util.tree_leaves_with_path(state)
     for (path, before), leaf in zip(wanted, jax.tree.leaves(after), strict=True):
@@ -202,6 +199,12 @@ def check_rule(cell: Cell, extra: Any, state: Any, hidden_size: int, *, projecte
     if not hasattr(y, "shape") or (y.shape, y.dtype) != ((hidden_size,), dtype):
         got = f"{y.dtype}{show(y.shape)}" if hasattr(y, "shape") else type(y).__name__
         refuse(f"y from {name}", f"[H] = {dtype}[{hidden_size}]", got, "It is the output of one row and step.")
+
+
+def _kind(state: Any) -> str:
+    """A state's type, and its fields if these have names."""
+    fields = getattr(state, "_fields", None)
+    return type(state).__name__ + ("" if fields is None else f"({', '.join(fields)})")
 
 
 def default_state(cell: Cell, lead: tuple, sizes: Sizes, dtype: Any) -> Any:
