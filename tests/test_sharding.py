@@ -265,7 +265,7 @@ def test_parameters_stacked_by_vmap_are_split_in_their_own_rows():
     init = functools.partial(jaxlstm.init_lstm_cell, input_size=I, hidden_size=H, proj_size=4)
     stacked = jax.eval_shape(jax.vmap(init), jax.random.split(jax.random.key(0), 3))
     rows, units = P(None, "model"), P(None, None, "model")
-    assert param_specs(stacked, "model") == (rows, rows, rows, rows, units)
+    assert param_specs(stacked, "model") == (rows, rows, rows, rows, units, None)
 
 
 def test_states_of_stack_and_cell():
