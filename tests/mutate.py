@@ -10,7 +10,7 @@ from jaxlstm.cli._isolated import isolated
 from jaxlstm.interop import _files
 from jaxlstm.interop._cells import check
 
-COUNT = int(os.environ.get("MUTATIONS", "150"))
+COUNT = int(os.environ.get("MUTATIONS", "50"))
 """Broken copies of each file; 3,000 of each have been tried."""
 _TOGETHER = 20
 MAY_CRASH = {".h5", ".keras", ".pt"}
