@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jaxlstm
 from jaxlstm import _stack
 from jaxlstm._rule import step
+from jaxlstm.cells import LSTM
 
 T, B, I, H, P = 5, 3, 3, 4, 2  # noqa: E741
 
@@ -30,16 +31,23 @@ def plain_layer(cell, params, x, state, reset_state, *, lengths, begins, reverse
     return y, final
 
 
-def problem(num_layers=2, proj_size=0, bidirectional=False, ragged=False, resets=False, bias=True):
+def problem(num_layers=2, proj_size=0, bidirectional=False, ragged=False, resets=False, bias=True, cell=LSTM):
     key = iter(jax.random.split(jax.random.key(0), 9))
-    params = jaxlstm.init_lstm(
-        next(key), I, H, num_layers, bias=bias, bidirectional=bidirectional, proj_size=proj_size, dtype=jnp.float64
+    params = jaxlstm.init_fold(
+        next(key),
+        cell,
+        I,
+        H,
+        num_layers,
+        bias=bias,
+        bidirectional=bidirectional,
+        proj_size=proj_size,
+        dtype=jnp.float64,
     )
     x = jax.random.normal(next(key), (T, B, I))
     lead = (num_layers * (1 + bidirectional), B)
-    state = jaxlstm.LSTMState(
-        jax.random.normal(next(key), (*lead, proj_size or H)), jax.random.normal(next(key), (*lead, H))
-    )
+    widths = [proj_size or H] + [H] * (len(cell.state._fields) - 1)
+    state = cell.state(*(jax.random.normal(next(key), (*lead, width)) for width in widths))
     options: dict[str, Any] = {
         "lengths": jnp.array([T, 0, 3], jnp.int32) if ragged else None,
         "resets": jax.random.bernoulli(next(key), 0.3, (T, B)) if resets else None,

@@ -11,7 +11,7 @@ from jax.test_util import check_grads
 
 import jaxlstm
 from jaxlstm import _stack
-from jaxlstm.cells import LSTM
+from jaxlstm.cells import GRU, LSTM, RNN, lstm
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +44,15 @@ def test_rule_equals_differentiated_scan(options, checkpoint_every):
     plain = functools.partial(_stack.stack, plain_layer, LSTM, **kwargs)
     got, wanted = (everything(lambda *args, f=f: f(*args), args, direction) for f in (ours, plain))
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-10), got, wanted)
+
+
+@pytest.mark.parametrize("cell", [GRU, RNN, lstm(layer_norm=True, peephole=True)], ids=["GRU", "RNN", "extra"])
+def test_any_cells_rule_equals_its_differentiated_scan(cell):
+    args, direction, kwargs = problem(num_layers=1, cell=cell, ragged=True, resets=True)
+    ours = functools.partial(jaxlstm.fold, cell, **kwargs)
+    plain = functools.partial(_stack.stack, plain_layer, cell, **kwargs)
+    got, wanted = (everything(lambda *args, f=f: f(*args), args, direction) for f in (ours, plain))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-10), got, wanted)
 
 
 def test_finite_differences_to_second_order_in_both_modes():
