@@ -293,9 +293,10 @@ table(
 #
 # ## 3. Two devices
 #
-# JAX sees a CPU as one device. With `jax_num_cpu_devices` (first cell) it shows itself as several, and the batch can
-# be *sharded* over them: each runs the whole recurrence on its own rows, and they meet once, to add up the weights'
-# gradients. The same program serves eight TPUs.
+# JAX sees a CPU as one device, whose threads share the work of each product. Products of B columns at every step are
+# small, and share badly. With `jax_num_cpu_devices` (first cell) a CPU shows itself as several devices, and the batch
+# can be *sharded* over them: each runs the whole recurrence on its own rows, on its own thread, and they meet once, to
+# add up the weights' gradients. The same program serves eight TPUs.
 
 # %%
 mesh = jax.sharding.Mesh(jax.devices("cpu"), ("batch",))
@@ -329,8 +330,7 @@ print(f"two devices, the batch in halves: {1e3 * two:.1f} ms, {two / one:.2f} of
 print(f"all-reduces in the compiled program: {sharded_step.lower(*sharded).compile().as_text().count(' all-reduce(')}")
 
 # %% [markdown]
-# On a CPU don't expect one half: the same cores do the same work either way, since the one device shares out its rows
-# over all of them, too. What the cell shows is that sharding changes no number, and costs one all-reduce.
+# Why not one half? The one device computes on all cores, too, wherever its products are large enough to share.
 #
 # ## 4. Memory: `checkpoint_every`
 #
