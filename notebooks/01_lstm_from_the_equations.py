@@ -25,8 +25,8 @@
 # 5. a puzzle on which a freshly initialized LSTM is hardly better than a constant guess, **solved by nothing but
 #    better initial biases**.
 #
-# It needs no network and takes less than two minutes on two cores. Shapes use the library's letters: `B` batch, `T`
-# time, `I` input, `H` hidden.
+# It needs no network. Nearly all of its time is section 6, which trains twice and says how long that took. Shapes use
+# the library's letters: `B` batch, `T` time, `I` input, `H` hidden.
 
 # %%
 import os
@@ -620,5 +620,5 @@ plt.show()
 # - **A plain network** in place of `jaxlstm.lstm`, with the orthogonal start of section 5.
 # - **What the trained gates do**: draw what `trace` tells of them as heat maps. Which gates react to a mark?
 #
-# The next notebook, `02_coming_from_pytorch.ipynb`, goes through every argument of `nn.LSTM` and its counterpart
+# The next notebook, [Coming from PyTorch](02_coming_from_pytorch.ipynb), goes through every argument of `nn.LSTM` and its counterpart
 # here.

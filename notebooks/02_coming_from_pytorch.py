@@ -398,7 +398,8 @@ print("there and back: every parameter is equal, bit for bit")
 # ## An ensemble by `vmap`
 #
 # Parameters are a plain tree of arrays, so `vmap` maps over them: eight models at once, as one program with batched
-# products. (Training one so is in `03_sequences_of_unequal_length.ipynb`.) PyTorch's own `vmap` has no rule for its
+# products. (Training one so is in
+# [Sequences of unequal length](03_sequences_of_unequal_length.ipynb).) PyTorch's own `vmap` has no rule for its
 # LSTM:
 
 # %%
@@ -572,4 +573,4 @@ plt.show()
 # - Replace the power method by `scipy.sparse.linalg.eigsh` on a `LinearOperator` around `hessian_times`, and find the
 #   most negative curvature too.
 # - Give `resets` as an agent's `done` flags, and check that acting step by step with `lstm_cell` gives the same states.
-# - Train on sequences of unequal length: `03_sequences_of_unequal_length.ipynb`.
+# - Train on [sequences of unequal length](03_sequences_of_unequal_length.ipynb).

@@ -435,5 +435,6 @@ plt.show()
 # - Stack two layers with `num_layers=2, dropout=0.3`; training then needs `deterministic=False` and `rngs={"dropout":
 #   key}`. Which two of the four states in `h_n` are the top layer's?
 # - Train on beginnings: draw `k` anew at each step and pass `jnp.minimum(lengths, k)`. How much earlier does it know?
-# - Pack several utterances into one row and separate them by `resets`: see `02_coming_from_pytorch.ipynb`.
-# - Where time and memory go, and how both grow with `T`, `B` and `H`: `04_speed_and_scale.ipynb`.
+# - Pack several utterances into one row and separate them by `resets`: see
+#   [Coming from PyTorch](02_coming_from_pytorch.ipynb).
+# - Where time and memory go, and how both grow with `T`, `B` and `H`: [Speed and scale](04_speed_and_scale.ipynb).

@@ -31,7 +31,7 @@
 # 6. how to run all of it on a GPU or TPU.
 #
 # The legend, as everywhere in jaxlstm: B batch, T time, I input, H hidden, L layers. Every figure in the text comes
-# from the output below it, so run it on your own machine, with nothing else running there: it takes less than two
+# from the output below it, so run it on your own machine, with nothing else running there: it takes a few
 # minutes on two cores.
 
 # %%
@@ -100,9 +100,9 @@ for peer, remedy in bench["missing"].items():
     print(f"not installed: {peer} ({remedy})")
 
 # %% [markdown]
-# The file holds every figure. A table takes a few lines: the median of the rounds, jaxlstm's time over theirs (below 1,
-# jaxlstm is faster), the rate of the matrix products, also as a share of a plain matrix product's in the same rounds,
-# and the temporary memory.
+# The file holds every figure. A table takes a few lines: the median of the rounds, jaxlstm's time over theirs (below
+# 1, jaxlstm is faster), the rate of the matrix products, also as a share of a plain matrix product's in the same
+# rounds, and the temporary memory.
 
 
 # %%
@@ -151,8 +151,8 @@ plt.show()
 # and in training three times that: the gradient of a product is two more. For the backward pass jaxlstm keeps four
 # gates and c, which is $20\,H$ bytes per step and row in float32, written once and read once.
 #
-# A machine that multiplies matrices at a rate $R$ [FLOP/s] and moves memory at a rate $M$ [bytes/s] can't do it faster
-# than
+# A machine that multiplies matrices at a rate $R$ [FLOP/s] and moves memory at a rate $M$ [bytes/s] can't do it
+# faster than
 #
 # $$t \ge \max\left(\frac{24\,T\,B\,H\,(I+H)}{R},\ \frac{40\,T\,B\,H}{M}\right),$$
 #
@@ -285,11 +285,11 @@ table(
 # - **T**: twice the steps take twice the time, as each step waits for the one before. Compiling takes no longer: the
 #   loop is compiled once, however often it then runs.
 # - **B** and **H**: where the exponent is below that of the operations, what a step costs besides its products still
-#   shows (the loop itself, and small products that can't fill the machine). There, more rows or more units are almost
-#   free. Where the last exponent has come up to the operations', the products are all that counts, and only a faster
-#   machine helps.
-# - The gap between the dots and the roofline is what is left to win. It holds the gates' `tanh` and `sigmoid`, which no
-#   FLOP count of products knows, and products of B columns, which run below the rate of square ones.
+#   shows (the loop itself, and small products that can't fill the machine). There, more rows or more units are
+#   almost free. Where the last exponent has come up to the operations', the products are all that counts, and only a
+#   faster machine helps.
+# - The gap between the dots and the roofline is what is left to win. It holds the gates' `tanh` and `sigmoid`, which
+#   no FLOP count of products knows, and products of B columns, which run below the rate of square ones.
 #
 # ## 3. Two devices
 #
@@ -336,11 +336,11 @@ print(f"all-reduces in the compiled program: {sharded_step.lower(*sharded).compi
 #
 # The backward pass needs what every step of the forward pass found: at least $20\,H\,T\,B$ bytes in float32, and
 # passing through it, as much again for the gradients of all steps. For a long sequence that is most of what training
-# takes. `checkpoint_every=k` keeps the state of every k-th step only, and computes the steps between a second time when
-# the backward pass comes to them: $8\,H\,B\,T/k$ bytes for the states, and some $20\,H\,B\,k$ for one chunk. The sum is
-# smallest at a k of about $\sqrt{T}$, where it grows as $\sqrt{T}$ itself. What no k can save is the output and its
-# gradient, $8\,H\,T\,B$ bytes, since the loss asks for every step. XLA tells how much temporary memory a compiled
-# program takes.
+# takes. `checkpoint_every=k` keeps the state of every k-th step only, and computes the steps between a second time
+# when the backward pass comes to them: $8\,H\,B\,T/k$ bytes for the states, and some $20\,H\,B\,k$ for one chunk.
+# The sum is smallest at a k of about $\sqrt{T}$, where it grows as $\sqrt{T}$ itself. What no k can save is the
+# output and its gradient, $8\,H\,T\,B$ bytes, since the loss asks for every step. XLA tells how much temporary
+# memory a compiled program takes.
 
 # %%
 LENGTHS = [128, 512, 2048, 4096]
@@ -404,8 +404,10 @@ for axes in (left, right):
 plt.show()
 
 # %% [markdown]
-# A ratio of times below 1 means that computing a chunk a second time, in the caches, took less than going out to memory
-# for what had been kept. So try it even where memory is plenty.
+# The last column is the price. (With k it is `"xla"` that runs, also where `"native"` would without.) Where it is
+# near 1, computing a chunk a second time, in the caches, takes about as long as going out to memory for what had
+# been kept: then try it even where memory is plenty. Where it is well above 1, it is for what would not fit
+# otherwise.
 #
 # ## 5. On paper: 8, 64 and 512 devices
 #
@@ -438,13 +440,13 @@ plt.show()
 #
 # A device with b rows does per training step:
 #
-# - **Products**: $24\,T\,L\,b\,H\,(I+H)$ operations. All but the recurrence's own, $16\,T\,L\,b\,H^2$, can be products
-#   over all steps at once.
-# - **The recurrence**: T steps forward and T back in each layer, one after another. Each multiplies $W_{hh}$ with only
-#   b columns: $8\,b\,H^2$ operations on $8H^2$ bytes of weights (bfloat16), needed anew at every step. And each moves a
-#   row's own numbers: forward $38\,H$ bytes (x's projection 16 and what is kept 20, in float32, and the output 2),
-#   backward $30\,H$ (what was kept 20, the output's gradient 2, and the gates' 8). With few rows a step waits for the
-#   weights, and sharding the batch further no longer shortens it.
+# - **Products**: $24\,T\,L\,b\,H\,(I+H)$ operations. All but the recurrence's own, $16\,T\,L\,b\,H^2$, can be
+#   products over all steps at once.
+# - **The recurrence**: T steps forward and T back in each layer, one after another. Each multiplies $W_{hh}$ with
+#   only b columns: $8\,b\,H^2$ operations on $8H^2$ bytes of weights (bfloat16), needed anew at every step. And each
+#   moves a row's own numbers: forward $38\,H$ bytes (x's projection 16 and what is kept 20, in float32, and the
+#   output 2), backward $30\,H$ (what was kept 20, the output's gradient 2, and the gates' 8). With few rows a step
+#   waits for the weights, and sharding the batch further no longer shortens it.
 # - **The all-reduce** of the gradients of all $N$ parameters in float32: each device sends $2\,\frac{n-1}{n}\,4N$
 #   bytes. On GPUs first within each node, then an eighth of it from each GPU to the other nodes. We overlap it with
 #   nothing; a training loop can hide some of it behind the layers below.
@@ -582,12 +584,13 @@ table("on paper | waiting, W_hh from HBM | waiting, W_hh on chip | all-reduce", 
 # What follows from it:
 #
 # - With many rows to a device, an LSTM is limited by products, as most networks are.
-# - What ends *strong* scaling (the same batch shared out) is the recurrence: it is serial in T, and its steps need the
-#   whole W_hh for ever fewer rows. Where W_hh comes from HBM at every step, the curve bends first and falls lowest;
-#   where a kernel keeps it on the chip, later. `implementation="pallas"` is such a kernel for TPUs. On GPUs,
-#   "Persistent RNNs" (Diamos et al. 2016) keep it in registers, which are faster than the L2 assumed here, if it fits.
-# - After that, the all-reduce: its bytes don't depend on the batch, so its share grows as the rows of a device shrink.
-#   Links past a node weigh most.
+# - What ends *strong* scaling (the same batch shared out) is the recurrence: it is serial in T, and its steps need
+#   the whole W_hh for ever fewer rows. Where W_hh comes from HBM at every step, the curve bends first and falls
+#   lowest; where a kernel keeps it on the chip, later. `implementation="pallas"` is such a kernel for TPUs. On GPUs,
+#   "Persistent RNNs" (Diamos et al. 2016) keep it in registers, which are faster than the L2 assumed here, if it
+#   fits.
+# - After that, the all-reduce: its bytes don't depend on the batch, so its share grows as the rows of a device
+#   shrink. Links past a node weigh most.
 # - *Weak* scaling (the batch grows with the devices) holds: neither products nor recurrence change with n, and the
 #   all-reduce levels off at $8N$ bytes. What more devices can't do is make one sequence faster. For that there is a
 #   smaller H, fewer steps, or several layers at work on different steps.
@@ -606,12 +609,12 @@ table("on paper | waiting, W_hh from HBM | waiting, W_hh on chip | all-reduce", 
 # This notebook is written to run there as it is; only section 3 stays on the CPU (give its mesh `jax.devices()` where
 # there are several). What to expect:
 #
-# - **Choice of implementation**: `implementation=None` takes the best one that serves on the platform that the program
-#   is compiled for: `"pallas"` on a TPU, `"cudnn"` on an NVIDIA GPU, else `"xla"`, the scan of this notebook. A name
-#   takes that one, or raises `NotImplementedError` with the reason. With `checkpoint_every` it is always the scan: the
-#   kernels keep every step.
-# - **Growth**: the curves of section 2 lie flat for longer. A step's cost hardly depends on B and H until the device is
-#   full, so use large batches there.
+# - **Choice of implementation**: `implementation=None` takes the best proven one on the platform that the program is
+#   compiled for: `"native"`, the C++ kernels, on a CPU, and `"xla"`, a scan, elsewhere. `"pallas"` on a TPU and
+#   `"cudnn"` on an NVIDIA GPU run where they are named, or raise `NotImplementedError` with the reason. With
+#   `checkpoint_every` it is always the scan: the kernels keep every step.
+# - **Growth**: the curves of section 2 lie flat for longer. A step's cost hardly depends on B and H until the device
+#   is full, so use large batches there.
 # - **Precision**: by default, accelerators multiply float32 in fewer bits (bfloat16 passes on a TPU, TF32 on NVIDIA
 #   GPUs). To compare numbers, wrap the calls in `jax.default_matmul_precision("highest")`.
 # - **Memory**: an accelerator has less than its host. Section 4 is how long sequences fit.
@@ -624,7 +627,6 @@ table("on paper | waiting, W_hh from HBM | waiting, W_hh on chip | all-reduce", 
 exported = jax.export.export(training_step, platforms=["cpu", "cuda", "tpu"])(*setup(64, 8, 128))
 lowered = exported.mlir_module()
 print(f"lowered for {', '.join(exported.platforms)}: {len(lowered.splitlines())} lines of StableHLO")
-print(f"calls of a TPU kernel among them: {lowered.count('@tpu_custom_call')}")
 
 # %% [markdown]
 # ## What to try next
@@ -633,6 +635,6 @@ print(f"calls of a TPU kernel among them: {lowered.count('@tpu_custom_call')}")
 # - Section 2 with `x.astype(jnp.bfloat16)` and parameters to match: does your CPU multiply bfloat16 faster than
 #   float32?
 # - Section 4 with other k: is $\sqrt{T}$ the cheapest? Where does the time go?
-# - Section 5 with your own model's T, L and H, and your own network's rate. Which part is largest on the machines that
-#   you have?
+# - Section 5 with your own model's T, L and H, and your own network's rate. Which part is largest on the machines
+#   that you have?
 # - Section 3 on a real mesh, and `jaxlstm train`, which shards its batch the same way.

@@ -115,7 +115,8 @@ def inline_math(translator, node) -> None:
 
 def display_math(translator, node) -> None:
     """The same in a line of its own."""
-    translator.body.append(f'<div class="math">{convert(node.astext(), display="block")}</div>')
+    latex = node.astext().replace("{aligned}", "{align*}")  # The name that the converter knows.
+    translator.body.append(f'<div class="math">{convert(latex, display="block")}</div>')
     raise nodes.SkipNode
 
 

@@ -4,9 +4,10 @@ It reads words of n times `a` and then n times `b`, and predicts each next lette
 (Gers & Schmidhuber, "LSTM Recurrent Networks Learn Simple Context-Free and Context-Sensitive Languages", 2001).
 Words are packed one after another into a row, and `resets` tells the LSTM where each begins.
 
-Run: python notebooks/front_page.py
+Run: python notebooks/front_page.py [PATH], by default runs/front_page.png
 """
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -140,7 +141,7 @@ def figure(data: Data, forget: np.ndarray, c: np.ndarray, ends: np.ndarray) -> F
     bottom.set_xticks(range(len(letters)), letters, fontsize=8, family="monospace")
     for axes in (top, middle, bottom):
         axes.tick_params(axis="x", length=0)
-    bottom.set_xlabel("the letter read at each step      (* signs turned to rise with the count)")
+    bottom.set_xlabel("the letter read at each step      (* signs turned to agree with the count as a whole)")
     return fig
 
 
@@ -157,4 +158,6 @@ def draw(path: Path) -> bool:
 
 
 if __name__ == "__main__":
-    draw(Path(__file__).with_suffix(".png"))
+    target = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/front_page.png")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draw(target)
