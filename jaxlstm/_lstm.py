@@ -127,7 +127,8 @@ def lstm(
         dropout: share of each layer's output but the last that is zeroed, the rest scaled by `1/(1-dropout)`.
         dropout_key: a `jax.random` key; None means inference, where nothing is dropped.
         implementation: None for the best that can serve on the platform that the program is compiled for, or a name:
-            "xla" (any platform), "pallas" (TPU), "cudnn" (NVIDIA GPU; its gradient only, once and in reverse mode).
+            "xla" (any platform), "native" (CPU), "pallas" (TPU), "cudnn" (NVIDIA GPU; its gradient only, once and in
+            reverse mode).
         checkpoint_every: k to keep only every k-th state for the backward pass (or somewhat more, down to every k/2-th,
             if that divides T) and recompute the steps between.
         unroll: steps that one iteration of the loop takes; None leaves it to the implementation.
