@@ -155,8 +155,8 @@ def _uses(cell: Cell, extra: Any, state: Any, hidden_size: int) -> tuple[bool, b
         return any(a is b for a in jaxpr.outvars for b in variables)
 
     of_sums = uses(x_sums, h_sums)
-    one_sum = len(of_sums) == 1 and of_sums[0].primitive.name == "add" and uses(x_sums) == uses(h_sums)
-    adds = one_sum and not returned(x_sums, h_sums)
+    of_both = len(of_sums) == 1 and uses(x_sums) == uses(h_sums)
+    adds = of_both and of_sums[0].primitive.name == "add" and not returned(x_sums, h_sums)
     return adds, h_after is y and not uses(h) and not returned(h)
 
 

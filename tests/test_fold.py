@@ -11,6 +11,7 @@ import pytest
 
 import jaxlstm
 from jaxlstm import Cell, LSTMState
+from jaxlstm.cells import HiddenState
 
 T, B, I, H = 6, 4, 3, 5  # noqa: E741
 
@@ -70,6 +71,49 @@ def test_every_option_is_that_of_lstm(name):
     )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-6), by_fold[0], by_lstm[0])
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=3e-5), by_fold[1], by_lstm[1])
+
+
+# Each has one addition, and only the first adds the two sums.
+ADDITIONS = {
+    "both": lambda _, x_sums, h_sums: x_sums + h_sums,
+    "x alone": lambda _, x_sums, _h_sums: x_sums + 1,
+    "h alone": lambda _, _x_sums, h_sums: h_sums + 1,
+    "x twice": lambda _, x_sums, _h_sums: x_sums + x_sums,
+    "h of one's own": lambda state, x_sums, _: x_sums + 0.5 * state.h[None],  # Li et al. 2018, IndRNN
+}
+
+
+@pytest.mark.parametrize("name", ADDITIONS)
+def test_sums_are_added_only_where_the_rule_adds_them(name):
+    def rule(extra, state, x_sums, h_sums):
+        del extra
+        (h,) = jnp.tanh(ADDITIONS[name](state, x_sums, h_sums))
+        return HiddenState(h), h
+
+    cell = Cell(rule, num_gates=1, state=HiddenState)
+    params, x = jaxlstm.init_fold(jax.random.key(0), cell, I, H), jax.random.normal(jax.random.key(1), (T, B, I))
+    weights, h = params[0][0], jnp.zeros((B, H))
+    for x_t in x:
+        x_sums, h_sums = (
+            x_t @ weights.weight_ih.T + weights.bias_ih[None],
+            h @ weights.weight_hh.T + weights.bias_hh[None],
+        )
+        h = jnp.tanh(ADDITIONS[name](HiddenState(h), x_sums[None], h_sums[None]))[0]
+    np.testing.assert_allclose(jaxlstm.fold(cell, params, x)[1].h[0], h, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, B, I), (T, 0, I)], ids=["T = 1", "B = 0"])
+def test_a_single_step_and_a_batch_of_no_row(shape):
+    """By a rule of one's own as by `lstm`: the value, and the gradients."""
+    params, x = jaxlstm.init_lstm(jax.random.key(0), I, H), jax.random.normal(jax.random.key(1), shape)
+    by_fold, by_lstm = (
+        jax.vjp(lambda params, x, f=f: f(params, x)[0], params, x)
+        for f in (lambda *args: jaxlstm.fold(OWN, *args), jaxlstm.lstm)
+    )
+    assert by_fold[0].shape == (*shape[:2], H)
+    ones = jnp.ones_like(by_fold[0])
+    got, wanted = ((y, pullback(ones)) for y, pullback in (by_fold, by_lstm))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-6), got, wanted)
 
 
 def test_bfloat16_accumulates_in_float32():
