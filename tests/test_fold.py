@@ -93,6 +93,8 @@ def test_sums_are_added_only_where_the_rule_adds_them(name):
     cell = Cell(rule, num_gates=1, state=HiddenState)
     params, x = jaxlstm.init_fold(jax.random.key(0), cell, I, H), jax.random.normal(jax.random.key(1), (T, B, I))
     weights, h = params[0][0], jnp.zeros((B, H))
+    assert weights.bias_ih is not None
+    assert weights.bias_hh is not None
     for x_t in x:
         x_sums, h_sums = (
             x_t @ weights.weight_ih.T + weights.bias_ih[None],
