@@ -46,6 +46,14 @@ def test_the_surest_sample_takes_the_likeliest_character_each_time(finished, cal
         assert call("sample", finished, *options) == (0, f"{text}\n", "")
 
 
+def test_of_equally_likely_characters_temperature_0_takes_the_first(finished):
+    record, (_, params, _) = _run.load(finished), load_run(finished)
+    params["params"]["Dense_0"] = jax.tree.map(jnp.zeros_like, params["params"]["Dense_0"])
+    model = _model.make_model(record.config, record.vocabulary)
+    ids = _model.generate(model, params, jnp.array([3]), jax.random.key(0), 0.0, length=10)
+    assert set(ids.tolist()) == {_text.UNKNOWN + 1}
+
+
 def test_the_unknown_character_is_never_drawn(finished):
     record, (_, params, _) = _run.load(finished), load_run(finished)
     dense = params["params"]["Dense_0"]

@@ -195,6 +195,13 @@ def test_a_damaged_configuration_is_refused(run, call):
         assert err.startswith(f"Error: {path}: is none that this version of jaxlstm wrote, or is damaged (")
 
 
+def test_the_two_newest_checkpoints_of_the_way_that_was_gone_are_kept(tmp_path):
+    checkpoints = _checkpoints.Checkpoints(tmp_path)
+    for step, kept in ((10, [10]), (20, [10, 20]), (30, [20, 30]), (25, [20, 25]), (27, [25, 27])):
+        checkpoints.save(step, {"a": jnp.ones(2)})
+        assert checkpoints.steps() == kept
+
+
 def test_a_reader_takes_the_newest_that_is_there_when_it_looks(run, monkeypatch):
     """It listed checkpoints that the process that trains has since deleted."""
     checkpoints = _checkpoints.Checkpoints(run)

@@ -64,9 +64,7 @@ def run(args: Sequence[str] | None) -> int:
     """Run a command, and say in a line what went wrong: the exit status."""
     try:
         _streams.prepare()
-        status = _invoke(sys.argv[1:] if args is None else list(args))
-        sys.stdout.flush()
-        return status
+        return _invoke(sys.argv[1:] if args is None else list(args))
     except click.ClickException as error:
         return _fail(error.format_message(), error.exit_code)
     except click.Abort:
