@@ -91,8 +91,10 @@ def test_sums_are_added_only_where_the_rule_adds_them(name):
         return HiddenState(h), h
 
     cell = Cell(rule, num_gates=1, state=HiddenState)
-    params: Any = jaxlstm.init_fold(jax.random.key(0), cell, I, H)
-    x, weights, h = jax.random.normal(jax.random.key(1), (T, B, I)), params[0][0], jnp.zeros((B, H))
+    params, x = jaxlstm.init_fold(jax.random.key(0), cell, I, H), jax.random.normal(jax.random.key(1), (T, B, I))
+    weights, h = params[0][0], jnp.zeros((B, H))
+    assert weights.bias_ih is not None
+    assert weights.bias_hh is not None
     for x_t in x:
         x_sums, h_sums = (
             x_t @ weights.weight_ih.T + weights.bias_ih[None],
