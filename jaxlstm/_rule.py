@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from jaxlstm import _cell, _gru_cell
@@ -201,8 +200,3 @@ def floats(tree: Any, like: Any = None) -> Any:
 def joined(some: Any, others: Any) -> Any:
     """The tree `others`, with the leaves of `some` where these are not None."""
     return jax.tree.map(lambda a, b: b if a is None else a, some, others, is_leaf=lambda a: a is None)
-
-
-def no_tangent(tree: Any) -> Any:
-    """The tangents that JAX takes for leaves that are no floats."""
-    return jax.tree.map(lambda a: np.zeros(a.shape, jax.dtypes.float0), tree)

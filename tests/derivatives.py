@@ -1,31 +1,61 @@
 """A problem for any one-layer function, all its derivatives, and the plain scan that they must equal."""
 
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 import jaxlstm
 from jaxlstm import _stack
-from jaxlstm._rule import step
+from jaxlstm._rule import floats, joined, step
 from jaxlstm.cells import LSTM
 
 T, B, I, H, P = 5, 3, 3, 4, 2  # noqa: E741
+
+
+class Mixed(NamedTuple):
+    """h, a matrix a row, a count of steps, and the key that the next step draws from."""
+
+    h: jax.Array
+    memory: jax.Array
+    taken: jax.Array
+    key: jax.Array
+
+
+def _mixed(extra, state, x_sums, h_sums):
+    key, draw = jax.random.split(state.key)
+    a, b = jnp.tanh(x_sums + extra["gain"] * h_sums)
+    memory = 0.5 * state.memory + jnp.outer(a, extra["write"])
+    h = jnp.where(jax.random.bernoulli(draw, 0.3, a.shape), state.h, b * memory.sum(1))
+    return Mixed(h, memory, state.taken + 1, key), h * jnp.cos(state.taken.astype(h.dtype))
+
+
+def _draw_extra(key, hidden_size, dtype):
+    gain, write = jax.random.split(key)
+    return {"gain": jax.random.normal(gain, (2, hidden_size), dtype), "write": jax.random.normal(write, (2,), dtype)}
+
+
+MIXED = jaxlstm.Cell(_mixed, num_gates=2, state=Mixed, init_extra=_draw_extra)
+"""Zoneout, with fields of every kind, sums that it doesn't only add, and an output that is not h."""
 
 
 def plain_layer(cell, params, x, state, reset_state, *, lengths, begins, reverse):
     """The cell under `lax.scan` with nothing else: what the derivative rule must equal."""
     valid = jnp.ones(x.shape[:2], bool) if lengths is None else _stack.valid_steps(lengths, x.shape[0])
     begins = jnp.zeros(x.shape[:2], bool) if begins is None else begins
-    anew = jax.tree.map(jnp.zeros_like, state) if reset_state is None else reset_state
 
     def choose(mask, there, elsewhere):
-        return jax.tree.map(lambda a, b: jnp.where(mask, a, b), there, elsewhere)
+        return jax.tree.map(lambda a, b: jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b), there, elsewhere)
+
+    def zero(a):
+        return a if jnp.issubdtype(a.dtype, jax.dtypes.prng_key) else jnp.zeros_like(a)
 
     def body(state, inputs):
-        x, begin, valid = (a[:, None] if a.ndim == 1 else a for a in inputs)
+        x, begin, valid = inputs
+        anew = jax.tree.map(zero, state) if reset_state is None else reset_state
         after, y = step(cell, params, choose(begin, anew, state), x)
-        return choose(valid, after, state), jnp.where(valid, y, 0)
+        return choose(valid, after, state), jnp.where(valid[:, None], y, 0)
 
     final, y = jax.lax.scan(body, state, (x, begins, valid), reverse=reverse)
     return y, final
@@ -48,12 +78,20 @@ def problem(num_layers=2, proj_size=0, bidirectional=False, ragged=False, resets
     lead = (num_layers * (1 + bidirectional), B)
     widths = [proj_size or H] + [H] * (len(cell.state._fields) - 1)
     state = cell.state(*(jax.random.normal(next(key), (*lead, width)) for width in widths))
+    if cell is MIXED:
+        memory, count = jax.random.normal(next(key), (*lead, H, 2)), jnp.arange(lead[0] * B, dtype=jnp.int32)
+        state = Mixed(state.h, memory, count.reshape(lead), jax.random.split(next(key), lead))
     options: dict[str, Any] = {
         "lengths": jnp.array([T, 0, 3], jnp.int32) if ragged else None,
         "resets": jax.random.bernoulli(next(key), 0.3, (T, B)) if resets else None,
     }
-    direction = jax.tree.map(lambda a: jax.random.normal(jax.random.key(a.size), a.shape), (params, x, state))
-    return (params, x, state), direction, options
+    draw = lambda a: jax.random.normal(jax.random.key(a.size), a.shape)  # noqa: E731
+    return (params, x, state), jax.tree.map(draw, (params, x, floats(state))), options
+
+
+def of_floats(function, state):
+    """`function(params, x, state)` as one of the state's floats, and its results' floats: what has a derivative."""
+    return lambda params, x, some: floats(function(params, x, joined(some, state)))
 
 
 def dot(tree, other):
@@ -66,11 +104,15 @@ def loss_of(function):
     return lambda *args: sum(map(weigh, jax.tree.leaves(function(*args))))
 
 
+# Machine code that runs for milliseconds need not be optimized for a minute.
+fast_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": "0"})
+
+
 def everything(function, args, direction):
     """Value, jvp, gradient, and the second derivative by both orders of the two modes."""
     gradient = jax.grad(loss_of(function), argnums=(0, 1, 2))
 
-    @jax.jit
+    @fast_jit
     def all_at_once(args, direction):
         return {
             "value": function(*args),

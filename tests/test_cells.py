@@ -129,6 +129,16 @@ def test_gru_cells_are_their_function():
     assert module.zero_state().shape == (H,)
 
 
+def test_tabulate():
+    """Of a stack whose state is a NamedTuple with a plain tuple, as `jaxlstm.nnx.LSTM` says."""
+    x = jnp.ones((T, B, I))
+    fold = jaxlstm.nnx.Fold(cells.lstm(peephole=True), I, H, rngs=nnx.Rngs(0))
+    count = 4 * H * (I + H + 2)
+    assert f"Total Parameters: {count + 3 * H}" in nnx.tabulate(fold, x, tuple(fold.zero_state(B)))
+    gru = jaxlstm.nnx.GRU(I, H, rngs=nnx.Rngs(0))
+    assert f"Total Parameters: {count * 3 // 4}" in nnx.tabulate(gru, x)
+
+
 def test_dropout_acts_between_layers_of_any_cell():
     model, x = jaxlstm.Fold(cells.RNN, I, H, num_layers=2, dropout=0.5), jnp.ones((T, B, I))
     variables = model.init(jax.random.key(0), x)

@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from derivatives import P, everything, loss_of, plain_layer, problem
+from derivatives import MIXED, P, everything, fast_jit, loss_of, of_floats, plain_layer, problem
 from jax.test_util import check_grads
 
 import jaxlstm
 from jaxlstm import _stack
-from jaxlstm.cells import GRU, LSTM, lstm
+from jaxlstm._rule import floats
+from jaxlstm.cells import GRU, LSTM, HiddenState, lstm
 
 
 @pytest.fixture(autouse=True)
@@ -46,12 +47,35 @@ def test_rule_equals_differentiated_scan(options, checkpoint_every):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-10), got, wanted)
 
 
-@pytest.mark.parametrize("cell", [GRU, lstm(peephole=True)], ids=["GRU", "extra"])
-def test_any_cells_rule_equals_its_differentiated_scan(cell):
-    args, direction, kwargs = problem(num_layers=1, cell=cell, ragged=True, resets=True)
+def leaky(extra, state, x_sums, h_sums):
+    """It only adds the two sums, and needs h besides."""
+    (new,) = jnp.tanh(x_sums + h_sums)
+    share = jax.nn.sigmoid(extra)
+    h = share * state.h + (1 - share) * new
+    return HiddenState(h), h
+
+
+LEAKY = jaxlstm.Cell(
+    leaky, 1, HiddenState, lambda key, hidden_size, dtype: jax.random.normal(key, (hidden_size,), dtype)
+)
+VARIANT = lstm(layer_norm=True, peephole=True)
+RAGGED = {"num_layers": 1, "ragged": True, "resets": True}
+CELLS: dict[str, tuple[jaxlstm.Cell, dict]] = {
+    "GRU": (GRU, RAGGED),
+    "leaky": (LEAKY, RAGGED),
+    "projected variant": (VARIANT, RAGGED | {"proj_size": P}),
+    "mixed": (MIXED, RAGGED),
+}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_any_cells_rule_equals_its_differentiated_scan(name):
+    cell, options = CELLS[name]
+    (params, x, state), direction, kwargs = problem(cell=cell, **options)
     ours = functools.partial(jaxlstm.fold, cell, **kwargs)
     plain = functools.partial(_stack.stack, plain_layer, cell, **kwargs)
-    got, wanted = (everything(lambda *args, f=f: f(*args), args, direction) for f in (ours, plain))
+    args = params, x, floats(state)
+    got, wanted = (everything(of_floats(f, state), args, direction) for f in (ours, plain))
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-10), got, wanted)
 
 
@@ -73,17 +97,19 @@ def test_hessian_is_symmetric_and_that_of_the_plain_scan():
     np.testing.assert_allclose(got, wanted, atol=1e-10)
 
 
+@pytest.mark.parametrize("cell", [LSTM, GRU, MIXED], ids=["LSTM", "GRU", "mixed"])
 @pytest.mark.parametrize("over", ["inputs", "parameters"])
-def test_vmap_is_a_loop(over):
-    (params, x, state), _, kwargs = problem(**EVERYTHING)
+def test_vmap_is_a_loop(over, cell):
+    (params, x, state), _, kwargs = problem(cell=cell, **(EVERYTHING if cell is LSTM else RAGGED))
     axes = {"inputs": (None, 0, None), "parameters": (0, None, None)}[over]
-    stacked = jax.tree.map(lambda a: jnp.stack([a, -a]), (params, x, state))
-    args = tuple(many if axis == 0 else one for one, many, axis in zip((params, x, state), stacked, axes, strict=True))
+    given = params, x, floats(state)
+    stacked = jax.tree.map(lambda a: jnp.stack([a, -a]), given)
+    args = tuple(many if axis == 0 else one for one, many, axis in zip(given, stacked, axes, strict=True))
 
-    @jax.jit
-    def both(params, x, state):
-        call = functools.partial(jaxlstm.lstm, **kwargs)
-        return call(params, x, state), jax.grad(loss_of(call), argnums=(0, 1, 2))(params, x, state)
+    @fast_jit
+    def both(*args):
+        call = of_floats(functools.partial(jaxlstm.fold, cell, **kwargs), state)
+        return call(*args), jax.grad(loss_of(call), argnums=(0, 1, 2))(*args)
 
     got = jax.vmap(both, in_axes=axes)(*args)
     for row in range(2):
@@ -103,20 +129,22 @@ def test_jax_checkpoint_changes_nothing():
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-10), got, wanted)
 
 
-def test_weight_gradients_are_deferred():
+@pytest.mark.parametrize("cell", [LSTM, GRU, VARIANT], ids=["LSTM", "GRU", "variant"])
+def test_weight_gradients_are_deferred(cell):
     """No loop of the gradient adds up arrays of a weight's shape, as the differentiated scan does at every step."""
-    params = jaxlstm.init_lstm(jax.random.key(0), 24, 40, dtype=jnp.float32)
+    params = jaxlstm.init_fold(jax.random.key(0), cell, 24, 40, dtype=jnp.float32)
     x = jnp.ones((6, 8, 24), jnp.float32)
-    state = jaxlstm.LSTMState(jnp.zeros((1, 8, 40), jnp.float32), jnp.zeros((1, 8, 40), jnp.float32))
+    state = cell.state(*[jnp.zeros((1, 8, 40), jnp.float32)] * len(cell.state._fields))
+    rows = 40 * cell.num_gates
 
     def additions(run):
         loss = lambda params, x: run(params, x, state)[0].sum()  # noqa: E731
         text = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(params, x).as_text()
-        shapes = ("160x24", "24x160", "160x40", "40x160", "160x64", "64x160")
+        shapes = [shape for k in (24, 40, 64) for shape in (f"{rows}x{k}x", f"<{k}x{rows}x")]
         return [line for line in text.splitlines() if "stablehlo.add" in line and any(s in line for s in shapes)]
 
-    assert additions(functools.partial(_stack.stack, plain_layer, LSTM))
-    assert not additions(jaxlstm.lstm)
+    assert additions(functools.partial(_stack.stack, plain_layer, cell))
+    assert not additions(functools.partial(jaxlstm.fold, cell))
 
 
 def test_no_product_reads_a_weight_across_its_rows():

@@ -106,16 +106,18 @@ def test_sums_are_added_only_where_the_rule_adds_them(name):
 
 @pytest.mark.parametrize("shape", [(1, B, I), (T, 0, I)], ids=["T = 1", "B = 0"])
 def test_a_single_step_and_a_batch_of_no_row(shape):
-    """By a rule of one's own as by `lstm`: the value, and the gradients."""
+    """As the beginning of a longer run is, which a loop takes: the value, and the gradients."""
     params, x = jaxlstm.init_lstm(jax.random.key(0), I, H), jax.random.normal(jax.random.key(1), shape)
-    by_fold, by_lstm = (
-        jax.vjp(lambda params, x, f=f: f(params, x)[0], params, x)
-        for f in (lambda *args: jaxlstm.fold(OWN, *args), jaxlstm.lstm)
-    )
-    assert by_fold[0].shape == (*shape[:2], H)
-    ones = jnp.ones_like(by_fold[0])
-    got, wanted = ((y, pullback(ones)) for y, pullback in (by_fold, by_lstm))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-6), got, wanted)
+
+    def alone(params, x):
+        return jaxlstm.fold(OWN, params, x)[0]
+
+    def begun(params, x):
+        longer = jnp.concatenate([x, jnp.zeros_like(x)])
+        return jaxlstm.lstm(params, longer, lengths=[shape[0]] * shape[1])[0][: shape[0]]
+
+    got, wanted = ((y, pullback(jnp.ones_like(y))) for y, pullback in (jax.vjp(f, params, x) for f in (alone, begun)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-6, strict=True), got, wanted)
 
 
 def test_bfloat16_accumulates_in_float32():

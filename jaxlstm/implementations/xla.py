@@ -17,8 +17,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_derivatives import zero_from_primal
 
-from jaxlstm._rule import Rule, Sums, floats, joined, no_tangent, of_cell, step
+from jaxlstm._mesh import varying_alike
+from jaxlstm._rule import Rule, Sums, floats, joined, of_cell, step
 from jaxlstm._stack import h_before, valid_steps, where_rows
 from jaxlstm._types import Cell, CellParams
 from jaxlstm.implementations._checkpoint import checkpointed
@@ -170,15 +172,17 @@ def _fold_jvp(loop: Loop, primals, tangents):
         floats(d, like)
         for d, like in ((d_weights.extra, weights.extra), (d_state, state), (d_reset_state, reset_state))
     )
+    # Under `shard_map` a gradient is summed over devices where its parameter begins to vary: not at every step.
+    extra, d_extra = varying_alike((weights.extra, d_extra), (d_state, d_sums))
 
     # Recomputed in the backward pass: from what is kept, in cache, slopes are cheaper than read back from memory.
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def linear_body(d_state, per_step):
-        return _linear_step(rule, linear_weights, weights.extra, d_extra, d_reset_state, d_state, y.dtype, *per_step)
+        return _linear_step(rule, linear_weights, extra, d_extra, d_reset_state, d_state, y.dtype, *per_step)
 
     per_step = kept, inputs.begin, inputs.valid, d_sums, d_projected
     d_state, d_y = lax.scan(linear_body, d_state, per_step, reverse=loop.reverse, unroll=loop.unroll)
-    return (y, end), (d_y, joined(d_state, no_tangent(end)))
+    return (y, end), (d_y, joined(d_state, zero_from_primal(end)))  # What is no float has a zero of its own.
 
 
 def _features_first(a: jax.Array) -> jax.Array:
