@@ -104,15 +104,15 @@ def loss_of(function):
     return lambda *args: sum(map(weigh, jax.tree.leaves(function(*args))))
 
 
-# Machine code that runs for milliseconds need not be optimized for a minute.
+# For cells that share the LSTM's fold: machine code that runs for milliseconds need not be optimized for a minute.
 fast_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": "0"})
 
 
-def everything(function, args, direction):
+def everything(function, args, direction, jit=jax.jit):
     """Value, jvp, gradient, and the second derivative by both orders of the two modes."""
     gradient = jax.grad(loss_of(function), argnums=(0, 1, 2))
 
-    @fast_jit
+    @jit
     def all_at_once(args, direction):
         return {
             "value": function(*args),

@@ -31,7 +31,10 @@ REPLACEMENTS: dict[str, run_notebook.Replacements] = {
         ("NUM_STEPS, BATCH_SIZE, HIDDEN_SIZE = 128, 64, 128", "NUM_STEPS, BATCH_SIZE, HIDDEN_SIZE = 8, 4, 16"),
         ("LENGTHS = [128, 512, 2048, 4096]", "LENGTHS = [16, 64]"),
     ],
-    "05_cells_of_your_own": [("training_steps = 1500", "training_steps = 25")],
+    "05_cells_of_your_own": [
+        ("training_steps = 1500", "training_steps = 25"),
+        ("numbers = [1, 2, 4, 6, 8, 12, 16]", "numbers = [1, 8]"),
+    ],
 }
 
 
