@@ -122,7 +122,7 @@ class Cell(NamedTuple):
     @property
     def name(self) -> str:
         """The rule's, for messages and profiles."""
-        return getattr(self.rule, "__name__", type(self.rule).__name__).strip("_")
+        return getattr(self.rule, "__name__", type(self.rule).__name__)
 
 
 # So that what takes or gives them can be serialized by `jax.export`.

@@ -25,7 +25,8 @@ from jaxlstm._types import Cell, HiddenState, LSTMState
 __all__ = ["GRU", "LSTM", "RNN", "HiddenState", "lstm"]
 
 
-def _rnn(extra: None, state: HiddenState, x_sums: jax.Array, h_sums: jax.Array) -> tuple[HiddenState, jax.Array]:
+def rnn(extra: None, state: HiddenState, x_sums: jax.Array, h_sums: jax.Array) -> tuple[HiddenState, jax.Array]:
+    """The rule of `RNN`."""
     del extra, state
     (h,) = jnp.tanh(x_sums + h_sums)
     return HiddenState(h), h
@@ -43,7 +44,7 @@ GRU = Cell(_gru_cell.gru, num_gates=3, state=HiddenState)
 Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html
 """
 
-RNN = Cell(_rnn, num_gates=1, state=HiddenState)
+RNN = Cell(rnn, num_gates=1, state=HiddenState)
 """`torch.nn.RNN(nonlinearity="tanh")`'s.
 
     h' = tanh(W_ih x + b_ih + W_hh h + b_hh)
@@ -53,7 +54,7 @@ Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.RNN.html
 
 
 @dataclasses.dataclass(frozen=True)
-class _LSTMRule:
+class LSTMRule:
     """An LSTM's rule with these options: equal options make equal cells."""
 
     __name__ = "lstm"
@@ -100,9 +101,9 @@ class _LSTMRule:
 
 @dataclasses.dataclass(frozen=True)
 class _InitExtra:
-    """A rule's `init_extra`, equal for equal rules."""
+    """A rule's `init_extra`, equal for equal rules, as a method is not."""
 
-    rule: _LSTMRule
+    rule: LSTMRule
 
     def __call__(self, key: jax.Array, hidden_size: int, dtype: Any) -> dict[str, Any]:
         return self.rule.init_extra(key, hidden_size, dtype)
@@ -160,7 +161,7 @@ def lstm(
     for name, function in (("gate", gate_activation), ("cell", cell_activation), ("output", output_activation)):
         if not callable(function):
             raise TypeError(f"{name}_activation: expected a function of an array, got {function!r}. Try jax.nn.relu.")
-    rule = _LSTMRule(
+    rule = LSTMRule(
         bool(peephole),
         bool(layer_norm),
         bool(coupled),
@@ -169,6 +170,6 @@ def lstm(
         cell_activation,
         output_activation,
     )
-    if rule == _LSTMRule(False, False, False, None, jax.nn.sigmoid, jnp.tanh, jnp.tanh):
+    if rule == LSTMRule(False, False, False, None, jax.nn.sigmoid, jnp.tanh, jnp.tanh):
         return LSTM
     return Cell(rule, num_gates=4, init_extra=_InitExtra(rule) if peephole or layer_norm else None)

@@ -100,7 +100,7 @@ def attributes_of(cell: Cell, directions: int) -> dict[str, Any]:
     rule = cell.rule
     if cell in (cells.LSTM, cells.GRU, cells.RNN):
         return after
-    if isinstance(rule, cells._LSTMRule) and not rule.layer_norm:
+    if isinstance(rule, cells.LSTMRule) and not rule.layer_norm:
         functions: tuple[Callable, ...] = rule.gate_activation, rule.cell_activation, rule.output_activation
         after = {"input_forget": 1} if rule.coupled else {}
     elif isinstance(rule, GRURule):
