@@ -1,7 +1,7 @@
 """The ways to run one layer: a table from name to function, and why a way can't serve.
 
 Each file here without an underscore is one implementation: `xla` of `jaxlstm._stack.Layer`, which runs everywhere, and
-the kernels of `jaxlstm.implementations._kernel.Kernel`.
+the kernels of `jaxlstm.implementations._table.Kernel`.
 """
 
 import functools
@@ -10,21 +10,56 @@ from typing import Any
 import jax
 
 from jaxlstm._stack import Layer
-from jaxlstm._types import Cell, CellParams, LSTMState
-from jaxlstm.cells import LSTM
+from jaxlstm._types import Cell, CellParams
+from jaxlstm.cells import GRU, LSTM
 from jaxlstm.implementations import cudnn, native, pallas, xla
-from jaxlstm.implementations._kernel import Entry, Masks, Operands, Run, layer, refused
+from jaxlstm.implementations._kernel import Run, layer
+from jaxlstm.implementations._table import Entry, Masks, Operands, Options, refused, why_not, why_not_unasked
+
+__all__ = ["KERNELS", "Entry", "Masks", "Operands", "Options", "by_name", "why_not", "why_not_unasked"]
 
 
-def _single_step(x: jax.Array, state: LSTMState) -> str | None:
+def _single_step(x: jax.Array, state: Any) -> str | None:
     del state
     return "a single step (T = 1) has no weight to hold" if x.shape[0] == 1 else None
 
 
+_PLAIN = frozenset({"weight_ih", "weight_hh", "bias_ih", "bias_hh", "lengths"})
+
 KERNELS = [
-    Entry("native", native, platform="cpu", proven=True, slower=native.slower, by_rows=True, exports=False),
-    Entry("pallas", pallas, platform="tpu", proven=False, slower=_single_step, by_rows=True, exports=True),
-    Entry("cudnn", cudnn, platform="cuda", proven=False, slower=_single_step, by_rows=False, exports=True),
+    Entry(
+        "native",
+        native,
+        platform="cpu",
+        cells=(LSTM, GRU),
+        takes=_PLAIN | {"weight_hr", "begins"},
+        proven=True,
+        slower=native.slower,
+        by_rows=True,
+        exports=False,
+    ),
+    Entry(
+        "pallas",
+        pallas,
+        platform="tpu",
+        cells=(LSTM,),
+        takes=_PLAIN | {"begins"},
+        proven=False,
+        slower=_single_step,
+        by_rows=True,
+        exports=True,
+    ),
+    Entry(
+        "cudnn",
+        cudnn,
+        platform="cuda",
+        cells=(LSTM,),
+        takes=_PLAIN,
+        proven=False,
+        slower=_single_step,
+        by_rows=False,
+        exports=True,
+    ),
 ]
 """The kernels, of one platform the better before the worse; `proven=True` lets None take one."""
 
@@ -33,32 +68,14 @@ def _first_gradient_only(*_: Any, **__: Any):
     raise refused("cudnn", "it has no forward mode and no second derivative")
 
 
-_XLA = functools.partial(xla.layer, LSTM)
-
 REFERENCES = {"cudnn": _first_gradient_only}
 """Where forward mode and higher derivatives of a kernel come from that was asked for by name, if not from `xla`."""
 
 
-def why_not(
-    entry: Entry, cell: Cell, operands: Operands, reset_state: LSTMState | None, masks: Masks, **options: Any
-) -> str | None:
-    """The reason why a kernel can't run such a layer, on whatever platform; None if it can."""
-    if cell != LSTM:
-        return f"it computes the LSTM, not the cell {cell.name}"
-    if options["checkpoint_every"] is not None:
-        return "it keeps every step for the backward pass (checkpoint_every must be None)"
-    if options["unroll"] is not None:
-        return "it has no loop to unroll (unroll must be None)"
-    if reset_state is not None and masks.begins is not None:
-        return "it begins anew from zero only (reset_state must be None)"
-    return entry.kernel.why_not(*operands, **masks._asdict(), reverse=options["reverse"])
-
-
-def why_not_unasked(entry: Entry, operands: Operands) -> str | None:
-    """The reason why None passes over a kernel that could run the layer, were it asked for by name."""
-    if not entry.proven:
-        return "not proven on hardware yet; name it to use it"
-    return entry.slower(operands.x, operands.state)
+@functools.cache
+def _xla(cell: Cell) -> Layer:
+    """`xla` of a cell: one object for each, so that programs with it are found again."""
+    return functools.partial(xla.layer, cell)
 
 
 def _named(
@@ -71,14 +88,17 @@ def _named(
     *,
     lengths: jax.Array | None,
     begins: jax.Array | None,
-    **options: Any,
+    reverse: bool,
+    checkpoint_every: int | None = None,
+    unroll: int | None = None,
 ) -> tuple[jax.Array, Any]:
     """One kernel, or the reason why not."""
     operands, masks = Operands(params, x, state), Masks(lengths, begins)
-    reason = why_not(entry, cell, operands, reset_state, masks, **options)
+    reset_state = None if begins is None else reset_state
+    reason = why_not(entry, cell, operands, masks, Options(reset_state, checkpoint_every, unroll))
     if reason is not None:
         raise refused(entry.name, reason)
-    return layer(Run((entry,), None, REFERENCES.get(entry.name, _XLA), options["reverse"]), operands, masks)
+    return layer(Run((entry,), None, REFERENCES.get(entry.name, _xla(cell)), reverse), operands, masks)
 
 
 def _best(
@@ -90,18 +110,32 @@ def _best(
     *,
     lengths: jax.Array | None,
     begins: jax.Array | None,
-    **options: Any,
+    reverse: bool,
+    checkpoint_every: int | None = None,
+    unroll: int | None = None,
 ) -> tuple[jax.Array, Any]:
     """On each platform that the program may be made for: its first kernel that serves, else `xla`."""
     operands, masks = Operands(params, x, state), Masks(lengths, begins)
+    options = Options(None if begins is None else reset_state, checkpoint_every, unroll)
     first: dict[str, Entry] = {}
     for entry in KERNELS:
-        unable = why_not(entry, cell, operands, reset_state, masks, **options)
+        unable = why_not(entry, cell, operands, masks, options)
         if unable is None and why_not_unasked(entry, operands) is None:
             first.setdefault(entry.platform, entry)
-    if not first:
-        return xla.layer(cell, params, x, state, reset_state, lengths=lengths, begins=begins, **options)
-    return layer(Run(tuple(first.values()), _XLA, _XLA, options["reverse"]), operands, masks)
+    if first:
+        return layer(Run(tuple(first.values()), _xla(cell), _xla(cell), reverse), operands, masks)
+    return xla.layer(
+        cell,
+        params,
+        x,
+        state,
+        reset_state,
+        lengths=lengths,
+        begins=begins,
+        reverse=reverse,
+        checkpoint_every=checkpoint_every,
+        unroll=unroll,
+    )
 
 
 def by_name(implementation: str | None) -> Layer:

@@ -6,94 +6,15 @@ layer in operations that JAX differentiates.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxlstm._types import LSTMCellParams, LSTMState
 from jaxlstm.implementations._linear import Linear, linear
 from jaxlstm.implementations._platform import UNUSED, WHOLE, Way, by_platform, shapes_of
-
-
-class Kernel(Protocol):
-    """What a module that holds a kernel provides; arguments as `jaxlstm._stack.Layer` describes them."""
-
-    def why_not(
-        self,
-        params: LSTMCellParams,
-        x: jax.Array,
-        state: LSTMState,
-        *,
-        lengths: jax.Array | None,
-        begins: jax.Array | None,
-        reverse: bool,
-    ) -> str | None:
-        """The reason why it can't serve such arguments, None if it can."""
-        ...
-
-    def forward(
-        self,
-        params: LSTMCellParams,
-        x: jax.Array,
-        state: LSTMState,
-        *,
-        lengths: jax.Array | None,
-        begins: jax.Array | None,
-        reverse: bool,
-        keep: bool,
-    ) -> tuple[tuple[jax.Array, LSTMState], Any]:
-        """The layer's result, and what `backward` needs besides arguments and result if `keep`."""
-        ...
-
-    def backward(
-        self,
-        params: LSTMCellParams,
-        x: jax.Array,
-        state: LSTMState,
-        outputs: tuple[jax.Array, LSTMState],
-        kept: Any,
-        cotangents: tuple[jax.Array, LSTMState],
-        *,
-        lengths: jax.Array | None,
-        begins: jax.Array | None,
-        reverse: bool,
-    ) -> tuple[LSTMCellParams, jax.Array, LSTMState]:
-        """The cotangents of params, x and state."""
-        ...
-
-
-class Operands(NamedTuple):
-    """A layer's arguments that a kernel is differentiated in."""
-
-    params: LSTMCellParams
-    x: jax.Array
-    state: LSTMState
-
-
-class Masks(NamedTuple):
-    """A layer's other arguments, but the direction."""
-
-    lengths: jax.Array | None
-    begins: jax.Array | None
-
-
-class Entry(NamedTuple):
-    """A kernel in the table of implementations."""
-
-    name: str
-    kernel: Kernel
-    platform: str
-    """That the kernel is for."""
-    proven: bool
-    """Whether its tests have passed on that hardware: until then it runs only where it is named."""
-    slower: Callable[[jax.Array, LSTMState], str | None]
-    """Why `xla` is faster on such an x and state; None if it is not."""
-    by_rows: bool
-    """Whether some rows' results need only these rows, and all that it keeps is `[T, B, ...]`: devices may share B."""
-    exports: bool
-    """Whether a program that `jax.export` writes may hold it."""
+from jaxlstm.implementations._table import Entry, Masks, Operands, refused
 
 
 class Run(NamedTuple):
@@ -102,9 +23,9 @@ class Run(NamedTuple):
     entries: tuple[Entry, ...]
     """The kernels to choose from, at most one for a platform."""
     otherwise: Callable | None
-    """A layer of `cells.LSTM`, which runs where none of them can; None refuses, for the kernel was named."""
+    """A layer of the cell, which runs where none of them can; None refuses, for the kernel was named."""
     reference: Callable
-    """A layer of `cells.LSTM` likewise. Gives the derivatives that a kernel has not."""
+    """A layer of the cell likewise. Gives the derivatives that a kernel has not."""
     reverse: bool
 
 
@@ -112,10 +33,10 @@ class Run(NamedTuple):
 OPERAND_ROWS: Any = Operands(params=WHOLE, x=1, state=0)  # pyright: ignore[reportArgumentType]
 MASK_ROWS: Any = Masks(lengths=0, begins=1)  # pyright: ignore[reportArgumentType]
 OUTPUT_ROWS = (1, 0)
-KEPT_ROWS = 1
+RESIDUAL_ROWS = 1
 
 
-def layer(run: Run, operands: Operands, masks: Masks) -> tuple[jax.Array, LSTMState]:
+def layer(run: Run, operands: Operands, masks: Masks) -> tuple[jax.Array, Any]:
     """One direction of one layer by a kernel."""
     return _value(run, operands, masks)
 
@@ -132,17 +53,17 @@ def _value(run: Run, operands: Operands, masks: Masks):
     return by_platform(ways, functools.partial(_otherwise, run), (y, state), operands, masks)
 
 
-def _value_and_kept(run: Run, operands: Operands, masks: Masks):
+def _value_and_residuals(run: Run, operands: Operands, masks: Masks):
     """The layer's result, and a list of what each way to run it keeps for the backward pass: zeros of all but one."""
     forwards = [functools.partial(_forward, run, entry, keep=True) for entry in run.entries]
     if run.otherwise is not None:
         forwards.append(functools.partial(_forward_and_residuals, run.otherwise, run))
     shapes = [shapes_of(forward, operands, masks) for forward in forwards]
-    all_kept = [kept for _, kept in shapes]
+    all_residuals = [residuals for _, residuals in shapes]
 
     def among_all(number: int, operands: Operands, masks: Masks):
-        out, kept = forwards[number](operands, masks)
-        return out, _only(number, kept, [jax.tree.map(_zeros, other) for other in all_kept])
+        out, residuals = forwards[number](operands, masks)
+        return out, _only(number, residuals, [jax.tree.map(_zeros, other) for other in all_residuals])
 
     def otherwise(reason: str, operands: Operands, masks: Masks):
         if run.otherwise is None:
@@ -151,9 +72,9 @@ def _value_and_kept(run: Run, operands: Operands, masks: Masks):
 
     ways = []
     for number, entry in enumerate(run.entries):
-        rows = (OPERAND_ROWS, MASK_ROWS), (OUTPUT_ROWS, _only(number, KEPT_ROWS, [UNUSED] * len(forwards)))
+        rows = (OPERAND_ROWS, MASK_ROWS), (OUTPUT_ROWS, _only(number, RESIDUAL_ROWS, [UNUSED] * len(forwards)))
         ways.append(_way(entry, functools.partial(among_all, number), rows))
-    return by_platform(ways, otherwise, (shapes[0][0], all_kept), operands, masks)
+    return by_platform(ways, otherwise, (shapes[0][0], all_residuals), operands, masks)
 
 
 def _only(number: int, item: Any, others: list) -> list:
@@ -169,7 +90,7 @@ def _way(entry: Entry, function: Callable, rows: tuple) -> Way:
 
 
 def _forward(run: Run, entry: Entry, operands: Operands, masks: Masks, *, keep: bool):
-    return entry.kernel.forward(*operands, **masks._asdict(), reverse=run.reverse, keep=keep)
+    return entry.kernel.forward(operands, masks, reverse=run.reverse, keep=keep)
 
 
 def _otherwise(run: Run, reason: str, operands: Operands, masks: Masks):
@@ -196,14 +117,14 @@ def _by(layer: Callable, run: Run, masks: Masks, operands: Operands):
 @_value.defjvp
 def _value_jvp(run: Run, primals, tangents):
     # Found once for values and for derivatives of any order, which `_known` has, and this has not.
-    held = *primals, *_value_and_kept(run, *lax.stop_gradient(primals))
-    return _known(run, *held), _tangent(run, held, tangents[0])
+    known = *primals, *_value_and_residuals(run, *lax.stop_gradient(primals))
+    return _known(run, *known), _tangent(run, known, tangents[0])
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _known(run: Run, operands: Operands, masks: Masks, out, kept):
-    """`_value`, of which `out` and what is kept are known."""
-    del run, operands, masks, kept
+def _known(run: Run, operands: Operands, masks: Masks, out, residuals):
+    """`_value`, of which `out` and residuals are known."""
+    del run, operands, masks, residuals
     return out
 
 
@@ -212,50 +133,42 @@ def _known_jvp(run: Run, primals, tangents):
     return _known(run, *primals), _tangent(run, primals, tangents[0])
 
 
-def _tangent(run: Run, held, d_operands: Operands):
+def _tangent(run: Run, known, d_operands: Operands):
     by_jax = functools.partial(_forward_mode, run)
     function = Linear(by_jax, by_jax)
     transpose = Linear(functools.partial(_backward, run), functools.partial(_reverse_mode, run))
-    _, _, out, _ = held
-    return linear(function, transpose, held, d_operands, out)
+    _, _, out, _ = known
+    return linear(function, transpose, known, d_operands, out)
 
 
-def _forward_mode(run: Run, held, d_operands: Operands):
-    operands, masks, _, _ = held
+def _forward_mode(run: Run, known, d_operands: Operands):
+    operands, masks, _, _ = known
     return jax.jvp(functools.partial(_by, run.reference, run, masks), (operands,), (d_operands,))[1]
 
 
-def _reverse_mode(run: Run, held, cotangents):
-    operands, masks, _, _ = held
+def _reverse_mode(run: Run, known, cotangents):
+    operands, masks, _, _ = known
     _, pullback = _pullback(run.reference, run, operands, masks)
     return pullback(cotangents)[0]
 
 
-def _backward(run: Run, held, cotangents) -> Operands:
-    def backward(number: int, held: tuple[Operands, Masks, Any, list], cotangents):
-        operands, masks, out, kept = held
-        return Operands(
-            *run.entries[number].kernel.backward(
-                *operands, out, kept[number], cotangents, **masks._asdict(), reverse=run.reverse
-            )
-        )
+def _backward(run: Run, known, cotangents) -> Operands:
+    def backward(number: int, known: tuple[Operands, Masks, Any, list], cotangents):
+        operands, masks, out, residuals = known
+        kernel = run.entries[number].kernel
+        return kernel.backward(operands, masks, out, residuals[number], cotangents, reverse=run.reverse)
 
-    def otherwise(reason: str, held: tuple[Operands, Masks, Any, list], cotangents):
-        operands, masks, _, kept = held
+    def otherwise(reason: str, known: tuple[Operands, Masks, Any, list], cotangents):
+        operands, masks, _, residuals = known
         if run.otherwise is None:
             return _otherwise(run, reason, operands, masks)
         _, like = shapes_of(functools.partial(_pullback, run.otherwise, run), operands, masks)
-        (d_operands,) = jax.tree.unflatten(jax.tree.structure(like), kept[-1])(cotangents)
+        (d_operands,) = jax.tree.unflatten(jax.tree.structure(like), residuals[-1])(cotangents)
         return d_operands
 
     ways = []
     for number, entry in enumerate(run.entries):
-        kept_rows = _only(number, KEPT_ROWS, [UNUSED] * len(held[3]))
-        rows = ((OPERAND_ROWS, MASK_ROWS, OUTPUT_ROWS, kept_rows), OUTPUT_ROWS), OPERAND_ROWS
+        residual_rows = _only(number, RESIDUAL_ROWS, [UNUSED] * len(known[3]))
+        rows = ((OPERAND_ROWS, MASK_ROWS, OUTPUT_ROWS, residual_rows), OUTPUT_ROWS), OPERAND_ROWS
         ways.append(_way(entry, functools.partial(backward, number), rows))
-    return by_platform(ways, otherwise, held[0], held, cotangents)
-
-
-def refused(name: str, reason: str) -> NotImplementedError:
-    """The error for an implementation that was asked for by name and can't serve."""
-    return NotImplementedError(f'implementation="{name}": {reason}. Use "xla" or None.')
+    return by_platform(ways, otherwise, known[0], known, cotangents)

@@ -23,26 +23,15 @@ from jax.experimental import rnn
 
 from jaxlstm._stack import valid_steps
 from jaxlstm._types import LSTMCellParams, LSTMState
+from jaxlstm.implementations._table import Masks, Operands
 
 
-def why_not(
-    params: LSTMCellParams,
-    x: jax.Array,
-    state: LSTMState,
-    *,
-    lengths: jax.Array | None,
-    begins: jax.Array | None,
-    reverse: bool,
-) -> str | None:
+def why_not(operands: Operands) -> str | None:
     """The reason why cuDNN can't serve such arguments, known while tracing; None if it can."""
-    del lengths, reverse  # It serves any.
-    others = {str(a.dtype) for a in jax.tree.leaves((params, x, state))} - {"float32"}
+    _, x, _ = operands
+    others = {str(a.dtype) for a in jax.tree.leaves(operands)} - {"float32"}
     if others:
         return f"cuDNN's LSTM computes in float32 only, not {min(others)}"
-    if params.weight_hr is not None:
-        return "cuDNN's LSTM has no projection in JAX (proj_size must be 0)"
-    if begins is not None:
-        return "cuDNN's LSTM can't begin anew inside a row (resets must be None)"
     if not all(isinstance(size, int) for size in x.shape):
         return f"cuDNN's LSTM needs B and T as known numbers, not x as {list(x.shape)}"
     if x.shape[1] == 0:
@@ -83,21 +72,14 @@ def flip(a: jax.Array, lengths: jax.Array | None) -> jax.Array:
 
 
 def forward(
-    params: LSTMCellParams,
-    x: jax.Array,
-    state: LSTMState,
-    *,
-    lengths: jax.Array | None,
-    begins: jax.Array | None,
-    reverse: bool,
-    keep: bool,
+    operands: Operands, masks: Masks, *, reverse: bool, keep: bool
 ) -> tuple[tuple[jax.Array, LSTMState], jax.Array | None]:
-    """`((y, end_state), kept)`, as `jaxlstm._stack.Layer` describes it; begins is None.
+    """`((y, end_state), residuals)`, as `jaxlstm._stack.Layer` describes it.
 
-    kept is cuDNN's own record of the run, its reserve space `float32[R]`, if `keep`. cuDNN runs the same either way.
+    The residuals are cuDNN's own record of the run, its reserve space `float32[R]`. It runs the same without `keep`.
     """
-    del begins
-    lengths = _in_range(lengths, x)
+    params, x, state = operands
+    lengths = _in_range(masks.lengths, x)
     inputs = (_turned(x, lengths, reverse), *_lead(state), pack(params), _taken(lengths, x))
     (y, h, c), (*_, reserve) = _one_at_a_time(rnn.lstm_fwd, params)(*inputs)
     y = _zero_padding(_turned_back(y, lengths, reverse), lengths)
@@ -105,36 +87,33 @@ def forward(
 
 
 def backward(
-    params: LSTMCellParams,
-    x: jax.Array,
-    state: LSTMState,
+    operands: Operands,
+    masks: Masks,
     outputs: tuple[jax.Array, LSTMState],
-    kept: jax.Array,
+    residuals: jax.Array,
     cotangents: tuple[jax.Array, LSTMState],
     *,
-    lengths: jax.Array | None,
-    begins: jax.Array | None,
     reverse: bool,
-) -> tuple[LSTMCellParams, jax.Array, LSTMState]:
-    """Cotangents of params, x and state, from those of `forward`'s outputs and from what it kept."""
-    del begins
-    lengths = _in_range(lengths, x)
+) -> Operands:
+    """Cotangents of the operands, from those of `forward`'s outputs and from its residuals."""
+    params, x, state = operands
+    lengths = _in_range(masks.lengths, x)
 
     # cuDNN overwrites the reserve space (PyTorch clones it for the same reason), which JAX takes for constant and may
     # hand to another backward pass. So it gets a copy. The barrier keeps XLA from leaving that out and, by holding the
     # cotangents, from making it only once for all passes of a loop over them.
     true, (d_y, d_end) = lax.optimization_barrier((jnp.array(True), cotangents))
-    reserve = jnp.where(true, kept, 0)
+    reserve = jnp.where(true, residuals, 0)
 
     d_y = _zero_padding(d_y, lengths)
     d_last = _where_taken(lengths, d_end, LSTMState(*(jnp.zeros_like(s) for s in d_end)))
     inputs = (_turned(x, lengths, reverse), *_lead(state), pack(params), _taken(lengths, x))
     gradients = (_turned(d_y, lengths, reverse), *_lead(d_last))
-    residuals = (*inputs, _turned(outputs[0], lengths, reverse), reserve)
-    d_x, d_h, d_c, d_weights, _ = _one_at_a_time(rnn.lstm_bwd, params)(residuals=residuals, gradients=gradients)
+    saved = (*inputs, _turned(outputs[0], lengths, reverse), reserve)
+    d_x, d_h, d_c, d_weights, _ = _one_at_a_time(rnn.lstm_bwd, params)(residuals=saved, gradients=gradients)
     (d_params,) = jax.linear_transpose(pack, params)(d_weights)
     d_x = _zero_padding(_turned_back(d_x, lengths, reverse), lengths)
-    return d_params, d_x, _where_taken(lengths, LSTMState(d_h[0], d_c[0]), d_end)
+    return Operands(d_params, d_x, _where_taken(lengths, LSTMState(d_h[0], d_c[0]), d_end))
 
 
 def _one_at_a_time(function: Callable, params: LSTMCellParams) -> Callable:

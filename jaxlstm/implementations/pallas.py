@@ -7,8 +7,8 @@ batch to 8 rows (float32) or 16 (bfloat16); a padded lane's state is 0 from firs
 **Streaming** through VMEM, in bytes per step and row of the batch (s = 4 in float32, 2 in bfloat16; and 4 more each way
 if there are lengths or resets):
 
-    forward     in   16 H    W_ih x + b              out   s H    y         and to be kept   16 H  sums,  4 H  c
-    backward    in   20 H    kept,   s H  d_y        out  4 s H   d_sums
+    forward     in   16 H    W_ih x + b              out   s H    y         and residuals  16 H  sums,  4 H  c
+    backward    in   20 H    residuals,   s H  d_y   out  4 s H   d_sums
 
 **Outside**, as one product over all steps each, are W_ih x forward and the gradients of x and of all weights backward,
 so the backward kernel is the linear recurrence alone. Inside, W_ih x would need room in VMEM for W_ih, and all of it
@@ -33,6 +33,7 @@ from jaxlstm._cell import activate, advance
 from jaxlstm._stack import h_before, valid_steps
 from jaxlstm._types import LSTMCellParams, LSTMState
 from jaxlstm.implementations._pallas_scan import LANES, scan
+from jaxlstm.implementations._table import Masks, Operands
 
 VMEM_BUDGET = int(15.5 * 2**20)
 """Bytes for the weight and a tile: 16 MiB is what every TPU has, or grants unasked, and the compiler takes a little."""
@@ -41,26 +42,16 @@ FULL_TILE = 128
 """Rows that the matrix unit takes about as long to multiply as to load a block of the weight."""
 
 
-class Kept(NamedTuple):
+class Residuals(NamedTuple):
     """What the backward pass needs besides the outputs; its lanes, but not its rows, are padded to the tiling."""
 
     sums: jax.Array  # [T, B, 4H]
     c: jax.Array  # [T, B, H], before the step
 
 
-def why_not(
-    params: LSTMCellParams,
-    x: jax.Array,
-    state: LSTMState,
-    *,
-    lengths: jax.Array | None,
-    begins: jax.Array | None,
-    reverse: bool,
-) -> str | None:
-    """Why these kernels can't run a layer on these arguments of `jaxlstm._stack.Layer`; None if they can."""
-    del lengths, begins, reverse
-    if params.weight_hr is not None:
-        return "it has no projection (proj_size must be 0)"
+def why_not(operands: Operands) -> str | None:
+    """Why these kernels can't run a layer on these operands; None if they can."""
+    params, x, state = operands
     dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves((params, x))}
     if dtypes not in ({"float32"}, {"bfloat16"}):
         return f"it computes in float32 or bfloat16, not {' with '.join(sorted(dtypes))}"
@@ -81,52 +72,43 @@ def why_not(
 
 
 def forward(
-    params: LSTMCellParams,
-    x: jax.Array,
-    state: LSTMState,
-    *,
-    lengths: jax.Array | None,
-    begins: jax.Array | None,
-    reverse: bool,
-    keep: bool,
-    interpret: bool = False,
-) -> tuple[tuple[jax.Array, LSTMState], Kept | None]:
+    operands: Operands, masks: Masks, *, reverse: bool, keep: bool, interpret: bool = False
+) -> tuple[tuple[jax.Array, LSTMState], Residuals | None]:
     """One direction of one layer, as `jaxlstm._stack.Layer` describes it, and what `backward` needs if `keep`."""
+    params, x, state = operands
     num_steps, batch, num_inputs = x.shape
     size = _padded(batch, state.c.shape[1], x.dtype)
     x_sums = _multiply("tbi,gi->tbg", _pad(x, num_steps, size.batch, num_inputs), _by_gate(params.weight_ih, size))
     if params.bias_ih is not None and params.bias_hh is not None:
         bias = params.bias_ih.astype(jnp.float32) + params.bias_hh.astype(jnp.float32)
         x_sums += jnp.expand_dims(_by_gate(bias, size), (0, 1))
-    end, (y, kept) = scan(
+    end, (y, residuals) = scan(
         "lstm_forward",
         functools.partial(_step, x.dtype, keep),
         _recurrent_weight(params, size).T,
         _pad_state(state, size),
         x_sums,
-        _marks(lengths, begins, num_steps, size),
+        _marks(masks, num_steps, size),
         rows=size.rows,
         reverse=reverse,
         interpret=interpret,
     )
     y, end = jax.tree.map(lambda a: a[..., :batch, : size.hidden], (y, end))
-    return (y, end), jax.tree.map(lambda a: a[:, :batch], kept)
+    return (y, end), jax.tree.map(lambda a: a[:, :batch], residuals)
 
 
 def backward(
-    params: LSTMCellParams,
-    x: jax.Array,
-    state: LSTMState,
+    operands: Operands,
+    masks: Masks,
     outputs: tuple[jax.Array, LSTMState],
-    kept: Kept,
+    residuals: Residuals,
     cotangents: tuple[jax.Array, LSTMState],
     *,
-    lengths: jax.Array | None,
-    begins: jax.Array | None,
     reverse: bool,
     interpret: bool = False,
-) -> tuple[LSTMCellParams, jax.Array, LSTMState]:
-    """The gradients of params, x and state, from `forward`'s outputs, what it kept, and the outputs' cotangents."""
+) -> Operands:
+    """The gradients of the operands, from `forward`'s outputs, its residuals, and the outputs' cotangents."""
+    params, x, state = operands
     num_steps, batch, _ = x.shape
     size = _padded(batch, state.c.shape[1], x.dtype)
     d_y, d_end = cotangents
@@ -135,8 +117,8 @@ def backward(
         functools.partial(_step_transposed, x.dtype),
         _recurrent_weight(params, size),
         _pad_state(d_end, size),
-        (_pad(d_y, num_steps, size.batch, size.lanes), jax.tree.map(lambda a: _pad_rows(a, size), kept)),
-        _marks(lengths, begins, num_steps, size),
+        (_pad(d_y, num_steps, size.batch, size.lanes), jax.tree.map(lambda a: _pad_rows(a, size), residuals)),
+        _marks(masks, num_steps, size),
         rows=size.rows,
         reverse=not reverse,
         interpret=interpret,
@@ -145,8 +127,8 @@ def backward(
     d_sums = d_sums.reshape(num_steps, size.batch, 4, size.lanes)[:, :batch, :, : size.hidden]
     d_sums = d_sums.reshape(num_steps, batch, 4 * size.hidden)
 
-    valid = None if lengths is None else valid_steps(lengths, num_steps)
-    h = h_before(outputs[0], state.h, None, begins=begins, valid=valid, reverse=reverse)
+    valid = None if masks.lengths is None else valid_steps(masks.lengths, num_steps)
+    h = h_before(outputs[0], state.h, None, begins=masks.begins, valid=valid, reverse=reverse)
     d_bias = None if params.bias_ih is None else d_sums.sum((0, 1), dtype=jnp.float32)
     d_params = LSTMCellParams(
         weight_ih=_multiply("tbg,tbi->gi", d_sums, x),
@@ -157,7 +139,7 @@ def backward(
     )
     d_x = _multiply("tbg,gi->tbi", d_sums, params.weight_ih)
     d_params, d_x = jax.tree.map(lambda a: a.astype(x.dtype), (d_params, d_x))
-    return d_params, d_x, d_state
+    return Operands(d_params, d_x, d_state)
 
 
 _multiply = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
@@ -182,13 +164,13 @@ def _step(dtype, keep: bool, weight: jax.Array, state: LSTMState, x_sums: jax.Ar
     sums = x_sums + _multiply_inside(start.h.astype(dtype), weight)
     after = _cell(sums, start.c)
     y = _zero_where(mark, PADDING, after.h).astype(dtype)
-    return _where(mark, PADDING, state, after), (y, Kept(sums, start.c) if keep else None)
+    return _where(mark, PADDING, state, after), (y, Residuals(sums, start.c) if keep else None)
 
 
 def _step_transposed(dtype, weight: jax.Array, d_after: LSTMState, inputs, mark: jax.Array | None):
     """`_step` transposed: the cotangents of the state before the step and of its sums. The weight is W_hh."""
-    d_y, kept = inputs
-    _, pullback = jax.vjp(_cell, kept.sums, kept.c)
+    d_y, residuals = inputs
+    _, pullback = jax.vjp(_cell, residuals.sums, residuals.c)
     d_sums, d_c = pullback(LSTMState(d_after.h + d_y.astype(jnp.float32), d_after.c))
     d_sums = _zero_where(mark, PADDING, d_sums).astype(dtype)
     d_start = _zero_where(mark, BEGIN, LSTMState(_multiply_inside(d_sums, weight), d_c))
@@ -257,15 +239,15 @@ def _up(size: int, multiple: int) -> int:
     return pl.cdiv(size, multiple) * multiple
 
 
-def _marks(lengths: jax.Array | None, begins: jax.Array | None, num_steps: int, size: Sizes) -> jax.Array | None:
+def _marks(masks: Masks, num_steps: int, size: Sizes) -> jax.Array | None:
     """`int32[B, T]`: with time along the lanes a step takes 4 bytes, where a column of rows would take 512."""
-    if lengths is None and begins is None:
+    if masks.lengths is None and masks.begins is None:
         return None
     marks = jnp.full((num_steps, 1), STEP, jnp.int32)
-    if lengths is not None:
-        marks = jnp.where(valid_steps(lengths, num_steps), marks, PADDING)
-    if begins is not None:
-        marks = jnp.where(begins, BEGIN, marks)
+    if masks.lengths is not None:
+        marks = jnp.where(valid_steps(masks.lengths, num_steps), marks, PADDING)
+    if masks.begins is not None:
+        marks = jnp.where(masks.begins, BEGIN, marks)
     return _pad(marks.T, size.batch, _up(num_steps, LANES))
 
 

@@ -1,11 +1,13 @@
 // The arrays of each call, operands and then results, in order. Of each there are M, one model's after the other's.
 #pragma once
 
-#include "lstm.h"
+#include "layer.h"
 
 namespace jaxlstm {
 
 enum class Presence { always, optional };
+
+inline Presence of_c(const Layer& layer) { return layer.G == SUMS ? Presence::always : Presence::optional; }
 
 // Calls f(pointer, elements of one model, presence); an operand's pointer is to const, a result's is not.
 template <typename F>
@@ -19,57 +21,62 @@ void each_array(Layer& layer, F f) {
   const Index T = layer.T, B = layer.B;
   f(layer.x, T * B * layer.I, Presence::always);
   f(layer.h, B * layer.P, Presence::always);
-  f(layer.c, B * layer.H, Presence::always);
+  f(layer.c, B * layer.H, of_c(layer));
   f(layer.lengths, B, Presence::optional);
   f(layer.begins, T * B, Presence::optional);
 }
 
 template <typename F>
 void each_array(Forward& run, F f) {
-  const Index B = run.layer.B, I = run.layer.I, H = run.layer.H, P = run.layer.P, cells = run.layer.T * B;
+  const Index G = run.layer.G, B = run.layer.B, I = run.layer.I, H = run.layer.H, P = run.layer.P;
+  const Index cells = run.layer.T * B;
+  const Presence c = of_c(run.layer);
   each_array(run.layer, f);
-  f(run.w_ih, packed_size(I, 4 * up(H)), Presence::always);
-  f(run.w_hh, packed_size(P, 4 * up(H)), Presence::always);
+  f(run.w_ih, packed_size(I, G * up(H)), Presence::always);
+  f(run.w_hh, packed_size(P, G * up(H)), Presence::always);
   f(run.w_hr, packed_size(H, P), Presence::optional);
-  f(run.bias, 4 * H, Presence::optional);
+  f(run.bias, SUMS * H, Presence::optional);
   f(run.y, cells * P, Presence::always);
   f(run.h, B * P, Presence::always);
-  f(run.c, B * H, Presence::always);
-  f(run.gates, cells * 4 * H, Presence::optional);
+  f(run.c, B * H, c);
+  f(run.gates, cells * SUMS * H, Presence::optional);
   f(run.kept_c, cells * H, Presence::optional);
 }
 
 template <typename F>
 void each_array(Backward& run, F f) {
-  const Index B = run.layer.B, I = run.layer.I, H = run.layer.H, P = run.layer.P, cells = run.layer.T * B;
+  const Index G = run.layer.G, B = run.layer.B, I = run.layer.I, H = run.layer.H, P = run.layer.P;
+  const Index cells = run.layer.T * B;
+  const Presence c = of_c(run.layer);
   each_array(run.layer, f);
-  f(run.w_ih, packed_size(4 * H, I), Presence::always);
-  f(run.w_hh, packed_size(4 * H, P), Presence::always);
+  f(run.w_ih, packed_size(G * H, I), Presence::always);
+  f(run.w_hh, packed_size(G * H, P), Presence::always);
   f(run.w_hr, packed_size(P, H), Presence::optional);
-  f(run.gates, cells * 4 * H, Presence::always);
-  f(run.kept_c, cells * H, Presence::always);
+  f(run.y, cells * P, Presence::always);
+  f(run.gates, cells * SUMS * H, Presence::always);
+  f(run.kept_c, cells * H, c);
   f(run.d_y, cells * P, Presence::always);
   f(run.d_h, B * P, Presence::always);
-  f(run.d_c, B * H, Presence::always);
+  f(run.d_c, B * H, c);
   f(run.d_x, cells * I, Presence::always);
   f(run.d_h0, B * P, Presence::always);
-  f(run.d_c0, B * H, Presence::always);
-  f(run.d_z, cells * 4 * H, Presence::always);
+  f(run.d_c0, B * H, c);
+  f(run.d_z, cells * SUMS * H, Presence::always);
   f(run.m, cells * H, Presence::optional);
   f(run.d_m, cells * P, Presence::optional);
 }
 
 template <typename F>
 void each_array(Weights& run, F f) {
-  const Index I = run.layer.I, H = run.layer.H, P = run.layer.P, cells = run.layer.T * run.layer.B;
+  const Index G = run.layer.G, I = run.layer.I, H = run.layer.H, P = run.layer.P, cells = run.layer.T * run.layer.B;
   each_array(run.layer, f);
   f(run.y, cells * P, Presence::always);
-  f(run.d_z, cells * 4 * H, Presence::always);
+  f(run.d_z, cells * SUMS * H, Presence::always);
   f(run.m, cells * H, Presence::optional);
   f(run.d_m, cells * P, Presence::optional);
-  f(run.d_w_ih, 4 * H * I, Presence::always);
-  f(run.d_w_hh, 4 * H * P, Presence::always);
-  f(run.d_bias, 4 * H, Presence::always);
+  f(run.d_w_ih, G * H * I, Presence::always);
+  f(run.d_w_hh, G * H * P, Presence::always);
+  f(run.d_bias, SUMS * H, Presence::always);
   f(run.d_w_hr, P * H, Presence::optional);
 }
 

@@ -1,18 +1,16 @@
 // `forward` transposed: what a change of the results is worth, carried back through time for some rows of the batch.
-// d_a stands for the cotangent of a; gates i, f, g, o are active, and c is that before the step.
 //
 //   d_h += d_y                    d_m = W_hr^T d_h, or d_h
-//   t = tanh(f c + i g)           d_c += d_m o (1 - t^2)
-//   d_z = [ d_c g i (1 - i),  d_c c f (1 - f),  d_c i (1 - g^2),  d_m t o (1 - o) ]
-//   d_x = W_ih^T d_z              d_h = W_hh^T d_z              d_c = d_c f
+//   d_z                           by lstm_cell.h or gru_cell.h
+//   d_x = W_ih^T d_z              d_h = W_hh^T d_z, of each those sums that it went into
 #pragma once
 
-#include "math.h"
 #include "product.h"
 #include "rows.h"
 
 namespace jaxlstm::INSTRUCTION_SET {
 
+template <typename Cell>
 struct BackwardRoom {
   BackwardRoom(const Layer& layer, Index rows, Room& room)
       : cells(cells_at_once(layer, rows, z_stride(layer))),
@@ -20,44 +18,29 @@ struct BackwardRoom {
         x_stride(up(layer.I)),
         h_stride(up(layer.P)),
         c_stride(up(layer.H)),
-        left_stride(padded(layer.P)),
+        left_stride(padded(larger(layer.P, OWN_H_SUMS ? Cell::GATES * layer.H : 0))),
         z(room.take(cells * z_stride(layer))),
         x(room.take(cells * x_stride)),
         left(room.take(rows * left_stride)),
         product(room.take(rows * larger(h_stride, c_stride))),
         h(room.take(rows * h_stride)),
-        c(room.take(rows * c_stride)) {}
+        c(room.take(rows * c_stride)),
+        zeros(room.take(layer.P)) {}
 
-  static Index z_stride(const Layer& layer) { return padded(4 * layer.H); }
+  static constexpr bool OWN_H_SUMS = Cell::JOINT < Cell::GATES;
+  static Index z_stride(const Layer& layer) { return padded(SUMS * layer.H); }
 
   Index cells, steps, x_stride, h_stride, c_stride, left_stride;
   float *z, *x;    // d_z and d_x of some steps, a row a cell
-  float* left;     // d_h of one step's cells
+  float* left;     // d_h of one step's cells, or d_z of what W_hh h went into
   float* product;  // a product's rows, likewise
   float *h, *c;    // d_h and d_c of each row
+  float* zeros;    // [P]
 };
 
-// One row at one step: from d_m [up(H)] and d_c [up(H)] to d_z [4H] and the new d_c; keeps m if there is where.
-inline void activate_transposed(Index H, const float* gates, const float* kept_c, const float* d_m, float* d_c,
-                                float* d_z, float* m) {
-  for (Index u = 0; u < H; u += W) {
-    const Index count = H - u;
-    const auto gate = [&](int k) { return load(gates + k * H + u, count); };
-    const Vector i = gate(0), f = gate(1), g = gate(2), o = gate(3), c = load(kept_c + u, count);
-    const Vector t = tanh(f * c + i * g), dm = load(d_m + u);
-    const Vector dc = load(d_c + u) + dm * o * (1.0f - t * t);
-    const auto put = [&](int k, Vector d) { store(d_z + k * H + u, d, count); };
-    put(0, dc * g * i * (1.0f - i));
-    put(1, dc * c * f * (1.0f - f));
-    put(2, dc * i * (1.0f - g * g));
-    put(3, dm * t * o * (1.0f - o));
-    store(d_c + u, dc * f);
-    if (m) store(m + u, o * t, count);
-  }
-}
-
 // One step back of all rows that took it; leaves their d_z in rows of `z` too. Returns how many.
-inline Index retreat(const Backward& run, Range rows, Index t, const BackwardRoom& room, float* z) {
+template <typename Cell>
+Index retreat(const Backward& run, Range rows, Index t, const BackwardRoom<Cell>& room, float* z) {
   const Layer& layer = run.layer;
   const Index H = layer.H, P = layer.P, z_stride = room.z_stride(layer);
   const auto cell = [&](Index b) { return t * layer.B + b; };
@@ -76,15 +59,24 @@ inline Index retreat(const Backward& run, Range rows, Index t, const BackwardRoo
   count = 0;
   each_live(layer, rows, t, [&](Index b) {
     const float* d_m = run.w_hr ? room.product + count * room.c_stride : h_of(b);
-    float* d_z = run.d_z + cell(b) * 4 * H;
-    activate_transposed(H, run.gates + cell(b) * 4 * H, run.kept_c + cell(b) * H, d_m, c_of(b), d_z,
-                        run.w_hr ? run.m + cell(b) * H : nullptr);
-    copy(z + count++ * z_stride, d_z, 4 * H);
+    const float* before = Cell::CARRIES_C ? run.kept_c + cell(b) * H : h_before(layer, run.y, room.zeros, t, b);
+    float* d_z = run.d_z + cell(b) * SUMS * H;
+    Cell::step_transposed(H, run.gates + cell(b) * SUMS * H, before, d_m, Cell::CARRIES_C ? c_of(b) : h_of(b), d_z,
+                          run.w_hr ? run.m + cell(b) * H : nullptr);
+    copy(z + count * z_stride, d_z, SUMS * H);
+    if (room.OWN_H_SUMS) {
+      float* left = room.left + count * room.left_stride;
+      copy(left, d_z, Cell::JOINT * H);
+      copy(left + Cell::JOINT * H, d_z + Cell::GATES * H, (Cell::GATES - Cell::JOINT) * H);
+    }
+    ++count;
   });
-  product({z, z_stride}, count, run.w_hh, 4 * H, room.h_stride, room.product, room.h_stride, false);
+  const Left h_sums = room.OWN_H_SUMS ? Left{room.left, room.left_stride} : Left{z, z_stride};
+  product(h_sums, count, run.w_hh, Cell::GATES * H, room.h_stride, room.product, room.h_stride, false);
   Index k = 0;
   each_live(layer, rows, t, [&](Index b) {
-    copy(h_of(b), room.product + k++ * room.h_stride, P);
+    const float* by_w_hh = room.product + k++ * room.h_stride;
+    Cell::CARRIES_C ? copy(h_of(b), by_w_hh, P) : add(h_of(b), by_w_hh, P);
     if (!begins(layer, t, b)) return;
     zero(h_of(b), P);
     zero(c_of(b), H);
@@ -92,23 +84,26 @@ inline Index retreat(const Backward& run, Range rows, Index t, const BackwardRoo
   return count;
 }
 
-inline Index backward_space(const Layer& layer, Index rows) {
+template <typename Cell>
+Index backward_space(const Layer& layer, Index rows) {
   Room room(nullptr);
-  BackwardRoom(layer, rows, room);
+  BackwardRoom<Cell>(layer, rows, room);
   return room.taken();
 }
 
-inline void backward(const Backward& run, Range rows, float* space) {
+template <typename Cell>
+void backward(const Backward& run, Range rows, float* space) {
   const Layer& layer = run.layer;
   const Index I = layer.I, H = layer.H, P = layer.P;
   Room parts(space);
-  const BackwardRoom room(layer, rows.size(), parts);
+  const BackwardRoom<Cell> room(layer, rows.size(), parts);
   const Index z_stride = room.z_stride(layer);
   zero(room.h, rows.size() * room.h_stride);
   zero(room.c, rows.size() * room.c_stride);
+  zero(room.zeros, P);
   for (Index b = rows.first; b < rows.last; ++b) {
     copy(room.h + (b - rows.first) * room.h_stride, run.d_h + b * P, P);
-    copy(room.c + (b - rows.first) * room.c_stride, run.d_c + b * H, H);
+    if (Cell::CARRIES_C) copy(room.c + (b - rows.first) * room.c_stride, run.d_c + b * H, H);
   }
   zero_padding(layer, rows, run.d_x, I);
 
@@ -117,7 +112,7 @@ inline void backward(const Backward& run, Range rows, float* space) {
     Index cells = 0;
     for (Index taken = last; taken-- > first;)
       cells += retreat(run, rows, step(layer, taken), room, room.z + cells * z_stride);
-    product({room.z, z_stride}, cells, run.w_ih, 4 * H, room.x_stride, room.x, room.x_stride, false);
+    product({room.z, z_stride}, cells, run.w_ih, Cell::GATES * H, room.x_stride, room.x, room.x_stride, false);
     Index k = 0;
     for (Index taken = last; taken-- > first;) {
       const Index t = step(layer, taken);
@@ -128,7 +123,7 @@ inline void backward(const Backward& run, Range rows, float* space) {
 
   for (Index b = rows.first; b < rows.last; ++b) {
     copy(run.d_h0 + b * P, room.h + (b - rows.first) * room.h_stride, P);
-    copy(run.d_c0 + b * H, room.c + (b - rows.first) * room.c_stride, H);
+    if (Cell::CARRIES_C) copy(run.d_c0 + b * H, room.c + (b - rows.first) * room.c_stride, H);
   }
 }
 

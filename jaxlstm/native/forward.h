@@ -1,11 +1,6 @@
-// The LSTM over time, for some rows of the batch.
-//
-//   z = b + W_ih x + W_hh h              gates i, f, g, o
-//   c' = sigmoid(f) c + sigmoid(i) tanh(g)
-//   m = sigmoid(o) tanh(c')              h' = W_hr m, or m
+// A cell over time, for some rows of the batch: products, and what lstm_cell.h or gru_cell.h makes of their sums z.
 #pragma once
 
-#include "math.h"
 #include "product.h"
 #include "rows.h"
 
@@ -25,7 +20,7 @@ struct ForwardRoom {
         projected(room.take(rows * h_stride)),
         bias(room.take(z_stride(layer))) {}
 
-  static Index z_stride(const Layer& layer) { return 4 * up(layer.H); }
+  static Index z_stride(const Layer& layer) { return SUMS * up(layer.H); }
 
   Index cells, steps, left_stride, h_stride, c_stride;
   float* left;       // the left operand of a product, row by row
@@ -35,27 +30,18 @@ struct ForwardRoom {
   float* bias;       // [4, up(H)], zero where there is none
 };
 
-// From the products of one row at one step, z [4, up(H)], to c and m, both [up(H)]; keeps if there is where.
-inline void activate(Index H, const float* z, const float* bias, float* c, float* m, float* gates, float* kept_c) {
-  for (Index u = 0; u < H; u += W) {
-    const auto sum = [&](Index gate) { return load(z + gate * up(H) + u) + load(bias + gate * up(H) + u); };
-    const Vector i = sigmoid(sum(0)), f = sigmoid(sum(1)), g = tanh(sum(2)), o = sigmoid(sum(3));
-    const Vector before = load(c + u), after = f * before + i * g;
-    store(c + u, after);
-    store(m + u, o * tanh(after));
-    if (gates) {
-      const Index count = H - u;
-      store(gates + u, i, count);
-      store(gates + H + u, f, count);
-      store(gates + 2 * H + u, g, count);
-      store(gates + 3 * H + u, o, count);
-      store(kept_c + u, before, count);
-    }
-  }
+// z += W_hh h, where those of W_ih x are; what is of h alone lies after them.
+template <typename Cell>
+void add_h_sums(const Layer& layer, Left h, Index rows, const float* w_hh, float* z) {
+  const Index P = layer.P, unit = up(layer.H), stride = SUMS * unit, joint = Cell::JOINT * unit;
+  product(h, rows, w_hh, P, joint, z, stride, true);
+  if constexpr (Cell::JOINT < Cell::GATES)
+    product(h, rows, w_hh + joint / W * strip(P), P, Cell::GATES * unit - joint, z + Cell::GATES * unit, stride, false);
 }
 
 // One step of all rows that take it, from z = W_ih x. Returns how many.
-inline Index advance(const Forward& run, Range rows, Index t, const ForwardRoom& room, float* z) {
+template <typename Cell>
+Index advance(const Forward& run, Range rows, Index t, const ForwardRoom& room, float* z) {
   const Layer& layer = run.layer;
   const Index H = layer.H, P = layer.P, z_stride = room.z_stride(layer);
   const auto h_of = [&](Index b) { return room.h + (b - rows.first) * room.h_stride; };
@@ -68,14 +54,15 @@ inline Index advance(const Forward& run, Range rows, Index t, const ForwardRoom&
     }
     copy(room.left + count++ * room.left_stride, h_of(b), P);
   });
-  product({room.left, room.left_stride}, count, run.w_hh, P, z_stride, z, z_stride, true);
+  add_h_sums<Cell>(layer, {room.left, room.left_stride}, count, run.w_hh, z);
 
   const auto cell = [&](Index b) { return t * layer.B + b; };
   Index k = 0;
   each_live(layer, rows, t, [&](Index b) {
     float* m = run.w_hr ? room.left + k * room.left_stride : h_of(b);
-    float* gates = run.gates ? run.gates + cell(b) * 4 * H : nullptr;
-    activate(H, z + k++ * z_stride, room.bias, c_of(b), m, gates, run.kept_c + (gates ? cell(b) * H : 0));
+    float* gates = run.gates ? run.gates + cell(b) * SUMS * H : nullptr;
+    float* kept_c = run.kept_c ? run.kept_c + cell(b) * H : nullptr;
+    Cell::step(H, z + k++ * z_stride, room.bias, Cell::CARRIES_C ? c_of(b) : h_of(b), m, gates, kept_c);
   });
   if (run.w_hr) {
     product({room.left, room.left_stride}, count, run.w_hr, H, room.h_stride, room.projected, room.h_stride, false);
@@ -92,7 +79,8 @@ inline Index forward_space(const Layer& layer, Index rows) {
   return room.taken();
 }
 
-inline void forward(const Forward& run, Range rows, float* space) {
+template <typename Cell>
+void forward(const Forward& run, Range rows, float* space) {
   const Layer& layer = run.layer;
   const Index I = layer.I, H = layer.H, P = layer.P;
   Room parts(space);
@@ -100,11 +88,12 @@ inline void forward(const Forward& run, Range rows, float* space) {
   const Index z_stride = room.z_stride(layer);
   zero(room.bias, z_stride);
   if (run.bias)
-    for (Index gate = 0; gate < 4; ++gate) copy(room.bias + gate * up(H), run.bias + gate * H, H);
+    for (Index sum = 0; sum < SUMS; ++sum) copy(room.bias + sum * up(H), run.bias + sum * H, H);
+  zero(room.h, rows.size() * room.h_stride);
   zero(room.c, rows.size() * room.c_stride);
   for (Index b = rows.first; b < rows.last; ++b) {
     copy(room.h + (b - rows.first) * room.h_stride, layer.h + b * P, P);
-    copy(room.c + (b - rows.first) * room.c_stride, layer.c + b * H, H);
+    if (Cell::CARRIES_C) copy(room.c + (b - rows.first) * room.c_stride, layer.c + b * H, H);
   }
   zero_padding(layer, rows, run.y, P);
 
@@ -117,14 +106,15 @@ inline void forward(const Forward& run, Range rows, float* space) {
         copy(room.left + cells++ * room.left_stride, layer.x + (t * layer.B + b) * I, I);
       });
     }
-    product({room.left, room.left_stride}, cells, run.w_ih, I, z_stride, room.z, z_stride, false);
+    product({room.left, room.left_stride}, cells, run.w_ih, I, Cell::GATES * up(H), room.z, z_stride, false);
     float* z = room.z;
-    for (Index taken = first; taken < last; ++taken) z += advance(run, rows, step(layer, taken), room, z) * z_stride;
+    for (Index taken = first; taken < last; ++taken)
+      z += advance<Cell>(run, rows, step(layer, taken), room, z) * z_stride;
   }
 
   for (Index b = rows.first; b < rows.last; ++b) {
     copy(run.h + b * P, room.h + (b - rows.first) * room.h_stride, P);
-    copy(run.c + b * H, room.c + (b - rows.first) * room.c_stride, H);
+    if (Cell::CARRIES_C) copy(run.c + b * H, room.c + (b - rows.first) * room.c_stride, H);
   }
 }
 

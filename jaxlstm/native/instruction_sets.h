@@ -3,7 +3,7 @@
 
 #include <atomic>
 
-#include "lstm.h"
+#include "layer.h"
 
 namespace jaxlstm {
 

@@ -34,10 +34,10 @@ Job cut(const Run& run, Index M, Index threads, Extent extent, double operations
           }};
 }
 
-// 2 for each element of both gates' weights, at each step of each row of each model.
+// 2 for each element of W_ih and W_hh, at each step of each row of each model.
 inline double operations(const Layer& layer, Index M) {
   const double cells = static_cast<double>(M) * static_cast<double>(layer.T) * static_cast<double>(layer.B);
-  return 8.0 * cells * static_cast<double>(layer.H) * static_cast<double>(layer.I + layer.P);
+  return 2.0 * cells * static_cast<double>(layer.G * layer.H) * static_cast<double>(layer.I + layer.P);
 }
 
 // Of the batch, two rows at least: one alone leaves half of the arithmetic idle.
@@ -52,17 +52,19 @@ inline Job job(const Kernels& kernels, const Pack& run, Index M, Index threads) 
 
 inline Job job(const Kernels& kernels, const Forward& run, Index M, Index threads) {
   return cut(run, M, threads, rows(run.layer), operations(run.layer, M),
-             [&](Index size) { return kernels.forward_space(run.layer, size); }, kernels.forward);
+             [&](Index size) { return kernels.of(run.layer).forward_space(run.layer, size); },
+             kernels.of(run.layer).forward);
 }
 
 inline Job job(const Kernels& kernels, const Backward& run, Index M, Index threads) {
   return cut(run, M, threads, rows(run.layer), operations(run.layer, M),
-             [&](Index size) { return kernels.backward_space(run.layer, size); }, kernels.backward);
+             [&](Index size) { return kernels.of(run.layer).backward_space(run.layer, size); },
+             kernels.of(run.layer).backward);
 }
 
 inline Job job(const Kernels& kernels, const Weights& run, Index M, Index threads) {
-  return cut(run, M, threads, {4 * run.layer.H, 8}, operations(run.layer, M),
-             [&](Index) { return kernels.weights_space(run.layer); }, kernels.weights);
+  return cut(run, M, threads, {run.layer.G * run.layer.H, 8}, operations(run.layer, M),
+             [&](Index) { return kernels.of(run.layer).weights_space(run.layer); }, kernels.of(run.layer).weights);
 }
 
 }  // namespace jaxlstm

@@ -1,6 +1,8 @@
 // All kernels for one instruction set, which the compiler is told by its flags and by the name INSTRUCTION_SET.
 #include "backward.h"
 #include "forward.h"
+#include "gru_cell.h"
+#include "lstm_cell.h"
 #include "pack.h"
 #include "weights.h"
 
@@ -8,9 +10,10 @@
 #define TEXT(name) TEXT_OF(name)
 
 namespace jaxlstm::INSTRUCTION_SET {
+template <typename Cell>
+constexpr CellKernels OF_CELL = {forward_space,        forward<Cell>, backward_space<Cell>,
+                                 backward<Cell>, weights_space, weights<Cell>};
 
-extern const Kernels kernels = {
-    TEXT(INSTRUCTION_SET), pack, forward_space, forward, backward_space, backward, weights_space, weights,
-};
+extern const Kernels kernels = {TEXT(INSTRUCTION_SET), pack, OF_CELL<Lstm>, OF_CELL<Gru>};
 
 }  // namespace jaxlstm::INSTRUCTION_SET

@@ -57,6 +57,13 @@ inline void zero_padding(const Layer& layer, Range rows, float* a, Index columns
 
 inline bool begins(const Layer& layer, Index t, Index b) { return layer.begins && layer.begins[t * layer.B + b]; }
 
+// The h [P] that row b set out from at step t of its output y; zeros [P] where it began anew.
+inline const float* h_before(const Layer& layer, const float* y, const float* zeros, Index t, Index b) {
+  if (begins(layer, t, b)) return zeros;
+  const bool first = layer.reverse ? t == length(layer, b) - 1 : t == 0;
+  return first ? layer.h + b * layer.P : y + ((layer.reverse ? t + 1 : t - 1) * layer.B + b) * layer.P;
+}
+
 inline void add(float* to, const float* from, Index count) {
   for (Index k = 0; k < count; ++k) to[k] += from[k];
 }

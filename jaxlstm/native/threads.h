@@ -7,7 +7,7 @@
 #include <new>
 #include <utility>
 
-#include "lstm.h"
+#include "layer.h"
 
 namespace jaxlstm {
 

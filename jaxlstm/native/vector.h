@@ -4,7 +4,7 @@
 // one instruction set, could be linked into code for another.
 #pragma once
 
-#include "lstm.h"
+#include "layer.h"
 
 namespace jaxlstm::INSTRUCTION_SET {
 

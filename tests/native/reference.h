@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "lstm.h"
+#include "layer.h"
 
 namespace jaxlstm {
 

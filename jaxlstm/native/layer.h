@@ -1,7 +1,10 @@
 // What the kernels are given, and the table of them that each instruction set fills.
 //
 // Letters as everywhere in this project: T steps, B rows of the batch, I inputs, H hidden units, P outputs (H where
-// there is no projection). All arrays are dense, row-major float32. Gates lie in the order i, f, g, o.
+// there is no projection), G gates. All arrays are dense, row-major float32.
+//
+// Rows of the weights lie by gates, i, f, g, o of an LSTM and r, z, n of a GRU. Each unit of either has four sums that
+// its gates are made of: an LSTM's, from x and h together; a GRU's r and z likewise, n from x, and n from h.
 #pragma once
 
 #include <cstdint>
@@ -20,13 +23,15 @@ inline constexpr Index LANES = 16;
   return (size + multiple - 1) / multiple * multiple;
 }
 
+inline constexpr Index SUMS = 4;
+
 // One direction of one layer.
 struct Layer {
-  Index T, B, I, H, P;
+  Index G, T, B, I, H, P;       // 4 gates are an LSTM, 3 a GRU
   bool reverse;                 // from step T-1 down to 0
   const float* x;               // [T, B, I]
   const float* h;               // [B, P], where the run sets out from
-  const float* c;               // [B, H]
+  const float* c;               // [B, H]; null for a GRU, as all its c
   const std::int32_t* lengths;  // [B], or null: past its length a row's state stands still and its output is 0
   const bool* begins;           // [T, B], or null: the state is zero before this step
 };
@@ -37,7 +42,7 @@ struct Layer {
 struct Pack {
   Index K, N;
   bool turned;          // the matrix lies in memory as [N, K]
-  Index groups;         // of columns, each padded with zeros to LANES: 4 where gates are to lie apart
+  Index groups;         // of columns, each padded with zeros to LANES: G where gates are to lie apart
   const float* matrix;
   float* packed;
 };
@@ -45,18 +50,18 @@ struct Pack {
 struct Forward {
   Layer layer;
   const float *w_ih, *w_hh, *w_hr;  // packed: turned, gates apart, and [H, P] turned or null
-  const float* bias;                // [4H], or null
+  const float* bias;                // [4H] of the sums, or null
   float *y, *h, *c;                 // [T, B, P], [B, P], [B, H]
-  float *gates, *kept_c;            // [T, B, 4H] active, [T, B, H] before the step; both null if nothing is kept
+  float *gates, *kept_c;            // [T, B, 4H] active, [T, B, H] before the step; null if nothing is kept
 };
 
 struct Backward {
   Layer layer;
-  const float *w_ih, *w_hh, *w_hr;  // packed: [4H, I], [4H, P], and [P, H] or null
+  const float *w_ih, *w_hh, *w_hr;  // packed: [G H, I], [G H, P], and [P, H] or null
   const float *d_y, *d_h, *d_c;     // [T, B, P], [B, P], [B, H]: cotangents of the results
-  const float *gates, *kept_c;      // as kept
+  const float *y, *gates, *kept_c;  // as forward gave them
   float *d_x, *d_h0, *d_c0;         // [T, B, I], [B, P], [B, H]
-  float* d_z;                       // [T, B, 4H]; may be `gates`. Unset at padding, as are the next two.
+  float* d_z;                       // [T, B, 4H] of the sums; may be `gates`. Unset at padding, as are the next two.
   float *d_m, *m;                   // [T, B, P], and [T, B, H] or `kept_c`: h = W_hr m. Null without projection.
 };
 
@@ -64,8 +69,8 @@ struct Weights {
   Layer layer;
   const float *y, *d_z;    // [T, B, P], [T, B, 4H]
   const float *d_m, *m;    // as above
-  float *d_w_ih, *d_w_hh;  // [4H, I], [4H, P]
-  float* d_bias;           // [4H]
+  float *d_w_ih, *d_w_hh;  // [G H, I], [G H, P]
+  float* d_bias;           // [4H] of the sums
   float* d_w_hr;           // [P, H], or null
 };
 
@@ -76,15 +81,20 @@ struct Range {
 
 // Each function does a share of the whole, and shares may run at once. `space` is room to work in, as much as the
 // function named so says; it need not be set, and is aligned to a line of the cache.
-struct Kernels {
-  const char* name;
-  void (*pack)(const Pack&, Range columns);  // as packed, from a multiple of LANES to another
+struct CellKernels {
   Index (*forward_space)(const Layer&, Index rows);
   void (*forward)(const Forward&, Range rows, float* space);
   Index (*backward_space)(const Layer&, Index rows);
   void (*backward)(const Backward&, Range rows, float* space);
   Index (*weights_space)(const Layer&);
-  void (*weights)(const Weights&, Range gates, float* space);  // of 4H; and a like share of the rows of w_hr
+  void (*weights)(const Weights&, Range gates, float* space);  // of G H; and a like share of the rows of w_hr
+};
+
+struct Kernels {
+  const char* name;
+  void (*pack)(const Pack&, Range columns);  // as packed, from a multiple of LANES to another
+  CellKernels lstm, gru;
+  const CellKernels& of(const Layer& layer) const { return layer.G == 3 ? gru : lstm; }
 };
 
 }  // namespace jaxlstm

@@ -63,11 +63,20 @@ class Binder {
   std::size_t operand_ = 0, result_ = 0;
 };
 
+void check(const Pack&) {}
+
+template <typename Run>
+void check(const Run& run) {
+  if (run.layer.G != 4 && run.layer.G != 3) throw Refused("G: expected the 4 gates of an LSTM or the 3 of a GRU");
+  if (run.layer.G == 3 && run.layer.P != run.layer.H) throw Refused("a GRU has no projection");
+}
+
 template <typename Run>
 ffi::Future call(ffi::ThreadPool pool, ffi::RemainingArgs operands, ffi::RemainingRets results, Run run, Index M) {
   ffi::Promise promise;
   ffi::Future future(promise);
   try {
+    check(run);
     Binder binder(operands, results, M);
     each_array(run, [&](auto*& pointer, Index elements, Presence presence) { binder(pointer, elements, presence); });
     const Index threads = larger(1, pool.num_threads());
@@ -81,10 +90,11 @@ ffi::Future call(ffi::ThreadPool pool, ffi::RemainingArgs operands, ffi::Remaini
 }
 
 template <typename Run>
-ffi::Future call_layer(ffi::ThreadPool pool, ffi::RemainingArgs operands, ffi::RemainingRets results, Index M, Index T,
-                       Index B, Index I, Index H, Index P, bool reverse) {
+ffi::Future call_layer(ffi::ThreadPool pool, ffi::RemainingArgs operands, ffi::RemainingRets results, Index M, Index G,
+                       Index T, Index B, Index I, Index H, Index P, bool reverse) {
   Run run{};
-  run.layer.T = T, run.layer.B = B, run.layer.I = I, run.layer.H = H, run.layer.P = P, run.layer.reverse = reverse;
+  Layer& layer = run.layer;
+  layer.G = G, layer.T = T, layer.B = B, layer.I = I, layer.H = H, layer.P = P, layer.reverse = reverse;
   return call(pool, operands, results, run, M);
 }
 
@@ -96,8 +106,8 @@ ffi::Future call_pack(ffi::ThreadPool pool, ffi::RemainingArgs operands, ffi::Re
 auto binding() { return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets().Attr<Index>("M"); }
 
 auto layer_binding() {
-  return binding().Attr<Index>("T").Attr<Index>("B").Attr<Index>("I").Attr<Index>("H").Attr<Index>("P").Attr<bool>(
-      "reverse");
+  return binding().Attr<Index>("G").Attr<Index>("T").Attr<Index>("B").Attr<Index>("I").Attr<Index>("H")
+      .Attr<Index>("P").Attr<bool>("reverse");
 }
 
 }  // namespace

@@ -1,0 +1,111 @@
+"""What a kernel is: its two functions, and its row of the table of implementations."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+from jaxlstm._types import Cell, CellParams
+
+
+class Operands(NamedTuple):
+    """A layer's arguments that a kernel is differentiated in; as `jaxlstm._stack.Layer` describes them."""
+
+    params: CellParams
+    x: jax.Array
+    state: Any
+
+
+class Masks(NamedTuple):
+    """A layer's other arrays."""
+
+    lengths: jax.Array | None
+    begins: jax.Array | None
+
+
+class Options(NamedTuple):
+    """Everything else that a layer is asked for, but its direction."""
+
+    reset_state: Any
+    checkpoint_every: int | None
+    unroll: int | None
+
+
+class Kernel(Protocol):
+    """What a module that holds a kernel provides: one direction of one layer, forward and transposed."""
+
+    def why_not(self, operands: Operands) -> str | None:
+        """The reason why it can't serve such operands, of what its `Entry` says that it takes; None if it can."""
+        ...
+
+    def forward(
+        self, operands: Operands, masks: Masks, *, reverse: bool, keep: bool
+    ) -> tuple[tuple[jax.Array, Any], Any]:
+        """The layer's result, and its residuals if `keep`: what `backward` needs besides arguments and result."""
+        ...
+
+    def backward(
+        self,
+        operands: Operands,
+        masks: Masks,
+        outputs: tuple[jax.Array, Any],
+        residuals: Any,
+        cotangents: tuple[jax.Array, Any],
+        *,
+        reverse: bool,
+    ) -> Operands:
+        """The cotangents of the operands."""
+        ...
+
+
+class Entry(NamedTuple):
+    """A kernel in the table of implementations."""
+
+    name: str
+    kernel: Kernel
+    platform: str
+    """That the kernel is for."""
+    cells: tuple[Cell, ...]
+    """That it computes."""
+    takes: frozenset[str]
+    """Of the fields of `CellParams`, `Masks` and `Options`, those that may be other than None."""
+    proven: bool
+    """Whether its tests have passed on that hardware: until then it runs only where it is named."""
+    slower: Callable[[jax.Array, Any], str | None]
+    """Why `xla` is faster on such an x and state; None if it is not."""
+    by_rows: bool
+    """Whether some rows' results need only these rows, and all residuals are `[T, B, ...]`: devices may share B."""
+    exports: bool
+    """Whether a program that `jax.export` writes may hold it."""
+
+
+LACKS = {
+    "weight_hr": "it has no projection (proj_size must be 0)",
+    "begins": "it can't begin anew inside a row (resets must be None)",
+    "reset_state": "it begins anew from zero only (reset_state must be None)",
+    "checkpoint_every": "it keeps every step for the backward pass (checkpoint_every must be None)",
+    "unroll": "it has no loop to unroll (unroll must be None)",
+}
+"""Why a kernel can't serve that does not take it."""
+
+
+def why_not(entry: Entry, cell: Cell, operands: Operands, masks: Masks, options: Options) -> str | None:
+    """The reason why a kernel can't run such a layer, on whatever platform; None if it can."""
+    if cell not in entry.cells:
+        return f"it computes the {' and the '.join(cell.name for cell in entry.cells)}, not the cell {cell.name}"
+    for name, value in (operands.params._asdict() | masks._asdict() | options._asdict()).items():
+        if value is not None and name not in entry.takes:
+            return LACKS.get(name, f"it does not know {name}")
+    return entry.kernel.why_not(operands)
+
+
+def why_not_unasked(entry: Entry, operands: Operands) -> str | None:
+    """The reason why None passes over a kernel that could run the layer, were it asked for by name."""
+    if not entry.proven:
+        return "not proven on hardware yet; name it to use it"
+    return entry.slower(operands.x, operands.state)
+
+
+def refused(name: str, reason: str) -> NotImplementedError:
+    """The error for an implementation that was asked for by name and can't serve."""
+    return NotImplementedError(f'implementation="{name}": {reason}. Use "xla" or None.')
