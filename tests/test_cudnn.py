@@ -17,22 +17,22 @@ from jax.experimental import rnn
 
 import jaxlstm
 from jaxlstm.cells import LSTM
-from jaxlstm.implementations import cudnn, xla
+from jaxlstm.implementations import Masks, Operands, cudnn, xla
 
 T, B, I, H = 6, 4, 3, 5  # noqa: E741
 LENGTHS = np.array([3, T, 0, 1], np.int8)
 SIZE = 11  # of the reserve space, where no GPU tells it
 
 
-def given(*, bias: bool = True, dtype: Any = jnp.float32) -> tuple[jaxlstm.LSTMCellParams, jax.Array, Any]:
-    """params, x and state of one direction."""
+def given(*, bias: bool = True, dtype: Any = jnp.float32) -> Operands:
+    """Of one direction."""
     params = jaxlstm.init_lstm_cell(jax.random.key(0), I, H, bias=bias, dtype=dtype)
     x, h, c = (jax.random.normal(jax.random.key(k), s, dtype) for k, s in enumerate([(T, B, I), (B, H), (B, H)], 1))
-    return params, x, jaxlstm.LSTMState(h, c)
+    return Operands(params, x, jaxlstm.LSTMState(h, c))
 
 
-def options(*, lengths: Any = None, begins: Any = None, reverse: bool = False) -> dict[str, Any]:
-    return {"lengths": None if lengths is None else jnp.asarray(lengths), "begins": begins, "reverse": reverse}
+def masked(lengths: Any = None) -> Masks:
+    return Masks(None if lengths is None else jnp.asarray(lengths), None)
 
 
 def assert_close(got, wanted, atol):
@@ -119,50 +119,42 @@ def test_flip_turns_the_valid_steps_around():
 )
 def test_values_and_gradients_are_those_of_xla(reverse, lengths, bias, dtype, atol):
     with jax.enable_x64(dtype == np.float64):
-        arguments = given(bias=bias, dtype=dtype)
-        kwargs = options(lengths=lengths, reverse=reverse)
+        masks = masked(lengths)
 
         @jax.jit
-        def both(params, x, state):
-            arguments = params, x, state
-            wanted, pull = jax.vjp(functools.partial(xla.layer, LSTM, **kwargs), *arguments)
-            outputs, kept = cudnn.forward(*arguments, **kwargs, keep=True)
-            assert kept is not None
+        def both(operands):
+            layer = functools.partial(xla.layer, LSTM, **masks._asdict(), reverse=reverse)
+            wanted, pull = jax.vjp(layer, *operands)
+            outputs, residuals = cudnn.forward(operands, masks, reverse=reverse, keep=True)
+            assert residuals is not None
             cotangents = jax.tree.map(lambda a: jax.random.normal(jax.random.key(4), a.shape, a.dtype), wanted)
-            gradients = cudnn.backward(*arguments, outputs, kept, cotangents, **kwargs)
-            return (outputs, gradients), (wanted, pull(cotangents))
+            gradients = cudnn.backward(operands, masks, outputs, residuals, cotangents, reverse=reverse)
+            return (outputs, gradients), (wanted, Operands(*pull(cotangents)))
 
-        got, wanted = both(*arguments)
+        got, wanted = both(given(bias=bias, dtype=dtype))
         assert_close(got, wanted, atol)
         assert [a.dtype for a in jax.tree.leaves(got)] == [a.dtype for a in jax.tree.leaves(wanted)]
 
 
+BATCH, TIME = export.symbolic_shape("batch, time")
+
+
 @pytest.mark.usefixtures("traceable")
 @pytest.mark.parametrize(
-    ("reason", "arguments", "kwargs"),
+    ("reason", "operands"),
     [
-        (None, given(bias=False), options(lengths=LENGTHS, reverse=True)),
-        ("float32 only, not bfloat16", given(dtype=jnp.bfloat16), options()),
-        ("no projection", (jaxlstm.init_lstm_cell(jax.random.key(0), I, H, proj_size=2), *given()[1:]), options()),
-        ("resets must be None", given(), options(begins=jnp.zeros((T, B), bool))),
-        ("no empty batch", jax.tree.map(lambda a: a[:, :0] if a.ndim == 3 else a, given()), options()),
+        (None, given(bias=False)),
+        ("float32 only, not bfloat16", given(dtype=jnp.bfloat16)),
+        ("no empty batch", jax.tree.map(lambda a: a[:, :0] if a.ndim == 3 else a, given())),
+        (
+            "as known numbers, not x as [time, batch, 3]",
+            given()._replace(x=jax.ShapeDtypeStruct((TIME, BATCH, I), jnp.float32)),
+        ),  # pyright: ignore[reportArgumentType]
     ],
 )
-def test_why_not(reason, arguments, kwargs):
-    said = cudnn.why_not(*arguments, **kwargs)
+def test_why_not(reason, operands):
+    said = cudnn.why_not(operands)
     assert said is None if reason is None else reason in said
-
-
-@pytest.mark.usefixtures("traceable")
-def test_why_not_an_open_batch():
-    params, _, state = given()
-    said = []
-    batch, time = export.symbolic_shape("batch, time")
-    jax.eval_shape(
-        lambda x: said.append(cudnn.why_not(params, x, state, **options())),
-        jax.ShapeDtypeStruct((time, batch, I), jnp.float32),
-    )
-    assert said == ["cuDNN's LSTM needs B and T as known numbers, not x as [time, batch, 3]"]
 
 
 def test_why_not_without_a_gpu(monkeypatch):
@@ -170,43 +162,44 @@ def test_why_not_without_a_gpu(monkeypatch):
         raise RuntimeError(f"Unknown backend {backend}")
 
     monkeypatch.setattr(jax, "local_devices", no_backend)
-    assert "finds none here" in str(cudnn.why_not(*given(), **options()))
+    assert "finds none here" in str(cudnn.why_not(given()))
     monkeypatch.setattr(jax, "local_devices", lambda backend: [backend])
-    assert cudnn.why_not(*given(), **options()) is None
+    assert cudnn.why_not(given()) is None
 
 
 @pytest.mark.usefixtures("traceable")
 def test_a_program_with_a_branch_for_cuda_runs_on_cpu():
-    arguments, kwargs = given(), options(lengths=LENGTHS, reverse=True)
+    masks = masked(LENGTHS)
 
-    def train(params, x, state):
-        outputs, kept = cudnn.forward(params, x, state, **kwargs, keep=True)
-        assert kept is not None
-        return outputs, cudnn.backward(params, x, state, outputs, kept, outputs, **kwargs)
+    def train(operands):
+        outputs, residuals = cudnn.forward(operands, masks, reverse=True, keep=True)
+        assert residuals is not None
+        return outputs, cudnn.backward(operands, masks, outputs, residuals, outputs, reverse=True)
 
-    def elsewhere(*arguments):
-        return xla.layer(LSTM, *arguments, **kwargs), arguments
+    def by_xla(operands):
+        return xla.layer(LSTM, *operands, **masks._asdict(), reverse=True), operands
 
     with jax.default_device(jax.devices("cpu")[0]):
-        run = jax.jit(lambda *arguments: lax.platform_dependent(*arguments, cuda=train, default=elsewhere))
-        assert_close(run(*arguments), elsewhere(*arguments), 1e-6)
+        run = jax.jit(lambda operands: lax.platform_dependent(operands, cuda=train, default=by_xla))
+        assert_close(run(given()), by_xla(given()), 1e-6)
 
 
 @pytest.mark.usefixtures("traceable")
 def test_calls_of_cudnn_as_traced():
     """The real calls: without TF32, and with the reserve space first as it was left, then as a copy."""
-    arguments, kwargs = given(), options(lengths=LENGTHS)
-    (y, end), kept = jax.eval_shape(functools.partial(cudnn.forward, **kwargs, keep=True), *arguments)
-    assert (y.shape, end.h.shape, end.c.shape, kept.shape) == ((T, B, H), (B, H), (B, H), (SIZE,))
-    assert jax.eval_shape(functools.partial(cudnn.forward, **kwargs, keep=False), *arguments)[1] is None
+    operands, masks = given(), masked(LENGTHS)
+    forward = functools.partial(cudnn.forward, masks=masks, reverse=False)
+    (y, end), reserve = jax.eval_shape(functools.partial(forward, keep=True), operands)
+    assert (y.shape, end.h.shape, end.c.shape, reserve.shape) == ((T, B, H), (B, H), (B, H), (SIZE,))
+    assert jax.eval_shape(functools.partial(forward, keep=False), operands)[1] is None
 
-    outputs = (jnp.zeros((T, B, H)), arguments[2])
-    backward = functools.partial(cudnn.backward, **kwargs)
-    program = jax.make_jaxpr(backward)(*arguments, outputs, jnp.zeros(SIZE), outputs)
+    outputs = (jnp.zeros((T, B, H)), operands.state)
+    backward = functools.partial(cudnn.backward, reverse=False)
+    program = jax.make_jaxpr(backward)(operands, masks, outputs, jnp.zeros(SIZE), outputs)
     call = the_call(program, "rnn_bwd")
     (reserve,) = (variable for variable in call.invars if variable.aval.shape == (SIZE,))
     assert reserve not in program.jaxpr.invars
-    the_call(jax.make_jaxpr(functools.partial(cudnn.forward, **kwargs, keep=True))(*arguments), "rnn_fwd")
+    the_call(jax.make_jaxpr(functools.partial(forward, keep=True))(operands), "rnn_fwd")
 
 
 def the_call(program, name):
@@ -221,8 +214,11 @@ def the_call(program, name):
 def test_maps_over_parameters():
     params, x, state = given()
     many = jax.tree.map(lambda a: jnp.stack([a, 2 * a]), params)
-    kwargs = options(lengths=LENGTHS, reverse=True)
-    run = jax.jit(lambda params: cudnn.forward(params, x, state, **kwargs, keep=False)[0])
+
+    @jax.jit
+    def run(params):
+        return cudnn.forward(Operands(params, x, state), masked(LENGTHS), reverse=True, keep=False)[0]
+
     got = jax.vmap(run)(many)
     for k in range(2):
         one = jax.tree.map(lambda a, k=k: a[k], (got, many))
@@ -233,6 +229,9 @@ def test_maps_over_parameters():
 def test_maps_what_has_no_rule_for_it():
     params, x, state = given()
     many = jax.tree.map(lambda a: jnp.stack([a, 2 * a]), params)
-    run = functools.partial(cudnn.forward, x=x, state=state, **options(), keep=False)
+
+    def run(params):
+        return cudnn.forward(Operands(params, x, state), masked(), reverse=False, keep=False)
+
     (y, _), _ = jax.eval_shape(jax.vmap(run), many)
     assert y.shape == (2, T, B, H)

@@ -10,11 +10,12 @@ import pytest
 
 import jaxlstm
 from jaxlstm import Cell, LSTMState
-from jaxlstm.cells import GRU, HiddenState
+from jaxlstm.cells import GRU, RNN, HiddenState
 
 T, B, I, H = 5, 6, 3, 4  # noqa: E741
 X = jnp.zeros((T, B, I))
 GRUS = jaxlstm.init_gru(jax.random.key(0), I, H, 2)
+RNNS = jaxlstm.init_fold(jax.random.key(0), RNN, I, H)
 ONE = jaxlstm.init_lstm(jax.random.key(0), I, H)
 
 
@@ -78,7 +79,7 @@ CALLS = {
         Cell(KEEPS, 4, Memory), ONE,
         {"state": (jnp.zeros((1, B, H)), jnp.zeros((1, 2, 7)))}, ValueError, "state.m: expected [L*D, B, ...] = [1, 6, ...], got [1, 2, 7]",
     ),
-    "native": (GRU, GRUS, {"implementation": "native"}, NotImplementedError, "the cell gru"),
+    "native": (RNN, RNNS, {"implementation": "native"}, NotImplementedError, "it computes the LSTM and the GRU, not the cell rnn"),
     "cudnn": (GRU, GRUS, {"implementation": "cudnn"}, NotImplementedError, "the cell gru"),
     "implementation": (GRU, GRUS, {"implementation": "eigen"}, ValueError, "implementation: expected None or one of"),
     # The cell.

@@ -159,6 +159,17 @@ def test_a_named_kernel_says_why_it_cannot_serve_here(name, transform):
         transform(lambda: value_and_gradient(name)(PARAMS, X)[1])()
 
 
+@pytest.mark.parametrize("name", ["weight_ih", "bias_hh", "lengths"])
+def test_a_kernel_is_not_given_what_it_does_not_say_that_it_takes(name):
+    """As one that is older than a new parameter."""
+    entry, calls = recording(interpreted("cpu"))
+    with table_of(entry._replace(takes=entry.takes - {name})):
+        with pytest.raises(NotImplementedError, match=f"it does not know {name}"):
+            jaxlstm.lstm(PARAMS, X, lengths=[1] * 8, implementation="pallas")
+        jaxlstm.lstm(PARAMS, X, lengths=[1] * 8)
+    assert not calls
+
+
 RESETS = jnp.zeros((6, 8), bool)
 
 

@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from derivatives import loss_of, plain_layer, problem
+from derivatives import everything, loss_of, plain_layer, problem
 from jax import export
 
 import jaxlstm
 from jaxlstm import _stack
-from jaxlstm.cells import LSTM
-from jaxlstm.implementations import native
+from jaxlstm.cells import GRU, LSTM
+from jaxlstm.implementations import Operands, native
 
 ROOT = Path(__file__).parents[1]
 LIBRARY: Any = native.library()
@@ -65,11 +65,11 @@ def value_and_gradient(run, args):
 
 
 @functools.cache
-def solved(**options):
+def solved(cell=LSTM, **options):
     """A problem, and its solution by the plain scan in float64."""
     with jax.enable_x64(True):
-        args, _, kwargs = problem(num_layers=1, **options)
-        return args, kwargs, value_and_gradient(functools.partial(_stack.stack, plain_layer, LSTM, **kwargs), args)
+        args, _, kwargs = problem(num_layers=1, cell=cell, **options)
+        return args, kwargs, value_and_gradient(functools.partial(_stack.stack, plain_layer, cell, **kwargs), args)
 
 
 @pytest.mark.usefixtures("instruction_set")
@@ -79,37 +79,23 @@ def solved(**options):
         {"bias": False},
         {"bidirectional": True, "ragged": True, "resets": True},
         {"bidirectional": True, "ragged": True, "resets": True, "proj_size": 2},
+        {"cell": GRU, "bias": False},
+        {"cell": GRU, "bidirectional": True, "ragged": True, "resets": True},
     ],
     ids=lambda options: "-".join(options),
 )
 def test_value_and_gradient_are_those_of_the_plain_scan_in_float64(options):
     args, kwargs, wanted = solved(**options)
-    assert_close(value_and_gradient(functools.partial(lstm, **kwargs), in_float32(args)), wanted)
+    run = functools.partial(jaxlstm.fold, options.get("cell", LSTM), implementation="native", **kwargs)
+    assert_close(value_and_gradient(run, in_float32(args)), wanted)
 
 
-SANITIZERS = {
-    "none": ("-O2", 2000),
-    "address": ("-O1 -fsanitize=address,undefined -fno-sanitize-recover=all", 80),
-    "thread": ("-O1 -fsanitize=thread", 80),
-}
-
-
-@pytest.mark.parametrize("sanitizer", SANITIZERS)
-def test_random_problems_without_xla(sanitizer, tmp_path):
-    """tests/native/driver.cc: values, gradients and bits of random sizes and options, and nothing undefined."""
-    flags, count = SANITIZERS[sanitizer]
-    configure = ["cmake", "-G", "Ninja", "-S", str(ROOT / "jaxlstm/native"), "-B", str(tmp_path), "-DJAXLSTM_STRICT=ON"]
-    configure += ["-DCMAKE_BUILD_TYPE=Debug", f"-DCMAKE_CXX_FLAGS={flags}"]
-    configure += [f"-DJAXLSTM_DRIVER={ROOT / 'tests/native'}", "-DJAX_FFI_INCLUDE_DIR=/"]
-    for command in (
-        configure,
-        ["cmake", "--build", str(tmp_path), "--target", "driver"],
-        [str(tmp_path / "driver"), str(count)],
-    ):
-        result = subprocess.run(command, capture_output=True, text=True)
-        assert result.returncode == 0, result.stdout + result.stderr
-    sets = len(instruction_sets())
-    assert result.stdout == f"{count} problems agree in each of {sets} instruction sets\n"
+def test_all_derivatives_of_a_gru():
+    with jax.enable_x64(True):
+        args, direction, kwargs = problem(num_layers=1, cell=GRU, ragged=True, resets=True)
+        wanted = everything(functools.partial(_stack.stack, plain_layer, GRU, **kwargs), args, direction)
+    run = functools.partial(jaxlstm.fold, GRU, implementation="native", **kwargs)
+    assert_close(everything(run, *in_float32((args, direction))), wanted)
 
 
 PARAMS = jaxlstm.init_lstm(jax.random.key(0), 24, 80, bidirectional=True)
@@ -149,15 +135,17 @@ def test_extreme_values_travel_as_in_xla(value):
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)  # NaN equals NaN here
 
 
-def gradients(params, x):
-    """Of each of both results, and no other."""
-    return jax.grad(loss_of(lambda params, x: lstm(params, x)), argnums=(0, 1))(params, x)
-
-
-@pytest.mark.parametrize("inner", [(None, 0), (0, None), (0, 0)])
-@pytest.mark.parametrize("outer", [(None, 0), (0, None)])
-def test_nested_vmap(outer, inner):
-    operands = jaxlstm.init_lstm(jax.random.key(2), 3, 5), jax.random.normal(jax.random.key(3), (4, 2, 3))
+@pytest.mark.parametrize(
+    ("cell", "outer", "inner"),
+    [
+        *((LSTM, outer, inner) for outer in [(None, 0), (0, None)] for inner in [(None, 0), (0, None), (0, 0)]),
+        (GRU, (None, 0), (0, None)),
+    ],
+)
+def test_nested_vmap(cell, outer, inner):
+    run = functools.partial(jaxlstm.fold, cell, implementation="native")
+    gradients = jax.grad(loss_of(run), argnums=(0, 1))
+    operands = jaxlstm.init_fold(jax.random.key(2), cell, 3, 5), jax.random.normal(jax.random.key(3), (4, 2, 3))
     for axes in (inner, outer):
         operands = tuple(
             a if axis is None else jax.tree.map(lambda a: jnp.stack([a, 2 * a, -a]), a)
@@ -242,11 +230,11 @@ def test_several_devices_at_once():
     assert result.stdout == "4\n", result.stderr
 
 
-def shapes_of(*, num_steps: Any = 5, batch: int = 2, input_size: int = 3, dtype: Any = jnp.float32):
+def shapes_of(*, num_steps: Any = 5, batch: int = 2, input_size: int = 3, dtype: Any = jnp.float32) -> Operands:
     params = jax.eval_shape(lambda key: jaxlstm.init_lstm_cell(key, input_size, 4, dtype=dtype), jax.random.key(0))
     state: Any = jax.ShapeDtypeStruct((batch, 4), jnp.float32)
     x: Any = jax.ShapeDtypeStruct((num_steps, batch, input_size), dtype)
-    return params, x, jaxlstm.LSTMState(state, state)
+    return Operands(params, x, jaxlstm.LSTMState(state, state))
 
 
 @pytest.mark.parametrize(
@@ -259,7 +247,7 @@ def shapes_of(*, num_steps: Any = 5, batch: int = 2, input_size: int = 3, dtype:
     ],
 )
 def test_why_not(given, reason):
-    got = native.why_not(*given, lengths=None, begins=None, reverse=False)
+    got = native.why_not(given)
     assert (got is None) == (reason is None)
     if reason is not None:
         with pytest.raises(NotImplementedError, match=reason):
@@ -277,24 +265,15 @@ def test_none_leaves_to_xla_what_xla_does_faster(num_steps, batch, hidden, bette
     )
 
 
+def test_none_takes_it_for_a_gru():
+    params = jaxlstm.init_gru(jax.random.key(0), 24, 80)
+    text = jax.jit(jax.grad(lambda params: jnp.sum(jaxlstm.gru(params, X)[0]))).lower(params).as_text()
+    assert all(f"@jaxlstm_{name}" in text for name in ("forward", "backward", "weights"))
+
+
 def test_where_it_is_not_built(monkeypatch):
     monkeypatch.setattr(native, "library", lambda: None)
     with pytest.raises(NotImplementedError, match=r'^implementation="native": .*for want of a C\+\+17 compiler'):
         jaxlstm.lstm(PARAMS, X[:3], implementation="native")
     assert jaxlstm.explain(PARAMS, X[:3])["cpu"].implementation == "xla"
     assert_close(jaxlstm.lstm(PARAMS, X[:3]), jaxlstm.lstm(PARAMS, X[:3], implementation="xla"))
-
-
-def test_installs_without_a_compiler(tmp_path):
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--skip-dependency-check", "--outdir"]
-    environment = os.environ | {"CXX": "/no/such/compiler"}
-    result = subprocess.run([*command, str(tmp_path), str(ROOT)], capture_output=True, text=True, env=environment)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert [wheel.name.split("-", 2)[2] for wheel in tmp_path.iterdir()] == ["py3-none-any.whl"]
-    assert '"native" was left out' in result.stdout + result.stderr
-
-
-def test_the_library_is_loaded_at_first_need():
-    code = "import jaxlstm.implementations.native as native; print(native.library.cache_info().currsize)"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment).stdout == "0\n"

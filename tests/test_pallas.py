@@ -12,7 +12,7 @@ from jax import export
 import jaxlstm
 from jaxlstm._stack import valid_steps
 from jaxlstm.cells import LSTM
-from jaxlstm.implementations import pallas, xla
+from jaxlstm.implementations import Masks, Operands, pallas, xla
 
 ROUNDING = {jnp.float32: 1e-5, jnp.bfloat16: 2e-2}  # of the largest value
 
@@ -34,20 +34,20 @@ def problem(num_steps, batch, num_inputs, hidden, dtype, *, lengths=False, begin
         bias_hh=normal(4 * hidden) if bias else None,
         weight_hr=None,
     )
-    masks: dict[str, Any] = {"lengths": None, "begins": None}
+    masks = Masks(None, None)
     if lengths:
-        masks["lengths"] = jnp.maximum(num_steps - random.permutation(batch), 0)  # T, T-1, ..., 0, 0
+        masks = Masks(jnp.maximum(num_steps - random.permutation(batch), 0), None)  # T, T-1, ..., 0, 0
     if begins:
-        valid = np.ones((num_steps, batch), bool) if not lengths else valid_steps(masks["lengths"], num_steps)
-        masks["begins"] = jnp.asarray(random.random((num_steps, batch)) < 0.3) & valid
-    operands: Any = params, normal(num_steps, batch, num_inputs), state()
+        valid = np.ones((num_steps, batch), bool) if masks.lengths is None else valid_steps(masks.lengths, num_steps)
+        masks = masks._replace(begins=jnp.asarray(random.random((num_steps, batch)) < 0.3) & valid)
+    operands = Operands(params, normal(num_steps, batch, num_inputs), state())
     return operands, masks, (normal(num_steps, batch, hidden), state())
 
 
-def by_kernels(operands: tuple[Any, Any, Any], masks, cotangents, **options: Any):
-    outputs, kept = pallas.forward(*operands, **masks, keep=True, **options)
-    assert kept is not None
-    return outputs, pallas.backward(*operands, outputs, kept, cotangents, **masks, **options)
+def by_kernels(operands, masks, cotangents, **options: Any):
+    outputs, residuals = pallas.forward(operands, masks, keep=True, **options)
+    assert residuals is not None
+    return outputs, pallas.backward(operands, masks, outputs, residuals, cotangents, **options)
 
 
 def by_xla_in_float64(operands, masks, cotangents, *, reverse):
@@ -56,8 +56,10 @@ def by_xla_in_float64(operands, masks, cotangents, *, reverse):
 
         @jax.jit
         def run(operands, masks, cotangents):
-            outputs, pullback = jax.vjp(functools.partial(xla.layer, LSTM, **masks, reverse=reverse), *operands)
-            return outputs, pullback(cotangents)
+            outputs, pullback = jax.vjp(
+                functools.partial(xla.layer, LSTM, **masks._asdict(), reverse=reverse), *operands
+            )
+            return outputs, Operands(*pullback(cotangents))
 
         return run(operands, masks, cotangents)
 
@@ -71,8 +73,8 @@ def assert_close(got, wanted, rounding):
 
 
 def check(operands, masks, cotangents, *, reverse):
-    dtype = operands[1].dtype
-    assert pallas.why_not(*operands, **masks, reverse=reverse) is None
+    dtype = operands.x.dtype
+    assert pallas.why_not(operands) is None
     run = jax.jit(functools.partial(by_kernels, reverse=reverse, interpret=True))
     got = outputs, gradients = run(operands, masks, cotangents)
     same = lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype)  # noqa: E731
@@ -105,33 +107,32 @@ def test_no_bias():
 def test_batch_in_several_tiles(monkeypatch):
     """What one tile can't hold is run tile by tile."""
     operands, masks, cotangents = problem(3, 20, 3, 4, jnp.float32, lengths=True, begins=True)
-    budget = pallas._weight_bytes(4, operands[1].dtype) + 8 * pallas._row_bytes(4, operands[1].dtype)
+    budget = pallas._weight_bytes(4, operands.x.dtype) + 8 * pallas._row_bytes(4, operands.x.dtype)
     monkeypatch.setattr(pallas, "VMEM_BUDGET", budget)
     monkeypatch.setattr(pallas, "FULL_TILE", 8)
-    assert pallas._padded(20, 4, operands[1].dtype)[:2] == (8, 24)
+    assert pallas._padded(20, 4, operands.x.dtype)[:2] == (8, 24)
     check(operands, masks, cotangents, reverse=False)
 
 
 def test_nothing_is_kept_without_a_derivative():
     operands, masks, _ = problem(3, 2, 3, 4, jnp.float32, lengths=True)
-    run = functools.partial(pallas.forward, *operands, **masks, reverse=True, interpret=True)
-    outputs, kept = run(keep=False)
-    assert kept is None
+    run = functools.partial(pallas.forward, operands, masks, reverse=True, interpret=True)
+    outputs, residuals = run(keep=False)
+    assert residuals is None
     jax.tree.map(np.testing.assert_array_equal, outputs, run(keep=True)[0])
 
 
-def shapes_of(batch, hidden, dtype, *, num_steps: Any = 5, bias=True, proj_size=0, x_dtype=None):
-    params = functools.partial(jaxlstm.init_lstm_cell, input_size=3, hidden_size=hidden, bias=bias, dtype=dtype)
-    params = jax.eval_shape(functools.partial(params, proj_size=proj_size), jax.random.key(0))
+def shapes_of(batch, hidden, dtype, *, num_steps: Any = 5, x_dtype=None):
+    params = functools.partial(jaxlstm.init_lstm_cell, input_size=3, hidden_size=hidden, dtype=dtype)
+    params = jax.eval_shape(params, jax.random.key(0))
     state: Any = jax.ShapeDtypeStruct((batch, hidden), jnp.float32)
-    x = jax.ShapeDtypeStruct((num_steps, batch, 3), x_dtype or dtype)
-    return params, x, jaxlstm.LSTMState(state, state)
+    x: Any = jax.ShapeDtypeStruct((num_steps, batch, 3), x_dtype or dtype)
+    return Operands(params, x, jaxlstm.LSTMState(state, state))
 
 
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        (shapes_of(2, 4, jnp.float32, proj_size=2), "no projection"),
         (shapes_of(2, 4, jnp.float16), "float32 or bfloat16, not float16"),
         (shapes_of(2, 4, jnp.bfloat16, x_dtype=jnp.float32), "not bfloat16 with float32"),
         (shapes_of(2, 4, jnp.float32, num_steps=export.symbolic_shape("T")[0]), r"x is \[T, B, I\] = \[T, 2, 3\]"),
@@ -144,7 +145,7 @@ def shapes_of(batch, hidden, dtype, *, num_steps: Any = 5, bias=True, proj_size=
     ],
 )
 def test_why_not(given, reason):
-    got = pallas.why_not(*given, lengths=None, begins=None, reverse=False)
+    got = pallas.why_not(given)
     if reason is None:
         assert got is None
     else:

@@ -92,7 +92,8 @@ LACKS = {
 def why_not(entry: Entry, cell: Cell, operands: Operands, masks: Masks, options: Options) -> str | None:
     """The reason why a kernel can't run such a layer, on whatever platform; None if it can."""
     if cell not in entry.cells:
-        return f"it computes the {' and the '.join(cell.name for cell in entry.cells)}, not the cell {cell.name}"
+        known = " and the ".join(cell.name.upper() for cell in entry.cells)
+        return f"it computes the {known}, not the cell {cell.name}"
     for name, value in (operands.params._asdict() | masks._asdict() | options._asdict()).items():
         if value is not None and name not in entry.takes:
             return LACKS.get(name, f"it does not know {name}")

@@ -55,25 +55,26 @@ std::vector<float> pack(const Kernels& kernels, const std::vector<float>& matrix
 
 // All results of a problem by the kernels.
 Results by_kernels(const Kernels& kernels, const Problem& p, Index threads) {
-  const Index M = p.M, I = p.I, H = p.H, P = p.P;
+  const Index M = p.M, G = p.G, I = p.I, H = p.H, P = p.P;
   const Layer layer = p.layer();
   const auto packed = [&](const std::vector<float>& w, Index K, Index N, bool turned, Index groups) {
     return pack(kernels, w, M, K, N, turned, groups, threads);
   };
-  const auto ih = packed(p.w_ih, I, 4 * H, true, 4), hh = packed(p.w_hh, P, 4 * H, true, 4);
+  const auto ih = packed(p.w_ih, I, G * H, true, G), hh = packed(p.w_hh, P, G * H, true, G);
   const auto hr = packed(p.w_hr, H, P, true, 1);
   Results r(p);
-  std::vector<float> gates(p.of(p.T * p.B * 4 * H)), kept_c(p.of(p.T * p.B * H)), d_m(p.w_hr.empty() ? 0 : r.y.size());
+  std::vector<float> gates(p.of(p.T * p.B * SUMS * H)), kept_c(G == 4 ? p.of(p.T * p.B * H) : 0), d_m(p.w_hr.empty() ? 0 : r.y.size());
   run_on(kernels,
-         Forward{layer, ih.data(), hh.data(), pointer(hr), pointer(p.bias), r.y.data(), r.h.data(), r.c.data(),
-                 gates.data(), kept_c.data()},
+         Forward{layer, ih.data(), hh.data(), pointer(hr), pointer(p.bias), r.y.data(), r.h.data(), pointer(r.c),
+                 gates.data(), pointer(kept_c)},
          M, threads);
-  const auto ih_back = packed(p.w_ih, 4 * H, I, false, 1), hh_back = packed(p.w_hh, 4 * H, P, false, 1);
+  const auto ih_back = packed(p.w_ih, G * H, I, false, 1), hh_back = packed(p.w_hh, G * H, P, false, 1);
   const auto hr_back = packed(p.w_hr, P, H, false, 1);
   float* m = p.w_hr.empty() ? nullptr : kept_c.data();
   run_on(kernels,
-         Backward{layer, ih_back.data(), hh_back.data(), pointer(hr_back), p.d_y.data(), p.d_h.data(), p.d_c.data(),
-                  gates.data(), kept_c.data(), r.d_x.data(), r.d_h0.data(), r.d_c0.data(), gates.data(), pointer(d_m), m},
+         Backward{layer, ih_back.data(), hh_back.data(), pointer(hr_back), p.d_y.data(), p.d_h.data(), pointer(p.d_c),
+                  r.y.data(), gates.data(), pointer(kept_c), r.d_x.data(), r.d_h0.data(), pointer(r.d_c0), gates.data(),
+                  pointer(d_m), m},
          M, threads);
   run_on(kernels,
          Weights{layer, r.y.data(), gates.data(), pointer(d_m), m, r.d_w_ih.data(), r.d_w_hh.data(), r.d_bias.data(),

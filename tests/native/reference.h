@@ -1,4 +1,4 @@
-// Random problems, and the LSTM and its derivative in double: a loop over models, rows, steps and units.
+// Random problems, and the LSTM, the GRU and their derivatives in double: a loop over models, rows, steps and units.
 #pragma once
 
 #include <array>
@@ -16,7 +16,7 @@ inline const float* pointer(const std::vector<float>& a) { return a.empty() ? nu
 inline float* pointer(std::vector<float>& a) { return a.empty() ? nullptr : a.data(); }
 
 struct Problem {
-  Index M, T, B, I, H, P;
+  Index M, G, T, B, I, H, P;
   bool reverse, extreme;
   std::vector<float> w_ih, w_hh, w_hr, bias, x, h, c, d_y, d_h, d_c;
   std::vector<std::int32_t> lengths;
@@ -26,7 +26,7 @@ struct Problem {
 
   Layer layer() const {
     static_assert(sizeof(bool) == 1);
-    return {T, B, I, H, P, reverse, x.data(), h.data(), c.data(), lengths.empty() ? nullptr : lengths.data(),
+    return {G, T, B, I, H, P, reverse, x.data(), h.data(), pointer(c), lengths.empty() ? nullptr : lengths.data(),
             begins.empty() ? nullptr : reinterpret_cast<const bool*>(begins.data())};
   }
 
@@ -39,8 +39,8 @@ struct Problem {
 
   std::string text() const {
     std::string text;
-    for (Index size : {M, T, B, I, H, P}) text += std::to_string(size) + " ";
-    return "M T B I H P = " + text + (reverse ? "reverse " : "") + (lengths.empty() ? "" : "lengths ") +
+    for (Index size : {M, G, T, B, I, H, P}) text += std::to_string(size) + " ";
+    return "M G T B I H P = " + text + (reverse ? "reverse " : "") + (lengths.empty() ? "" : "lengths ") +
            (begins.empty() ? "" : "begins ") + (w_hr.empty() ? "" : "projected ") + (extreme ? "extreme" : "");
   }
 
@@ -49,7 +49,8 @@ struct Problem {
     const auto maybe = [&](unsigned one_in) { return random() % one_in == 0; };
     Problem p{};
     p.M = maybe(4) ? size(3) : 1, p.T = size(maybe(8) ? 60 : 9), p.B = size(19), p.I = size(37), p.H = maybe(3) ? size(4) : size(41);
-    const bool projected = p.H > 1 && maybe(4);
+    p.G = maybe(2) ? 4 : 3;
+    const bool projected = p.G == 4 && p.H > 1 && maybe(4);
     p.P = projected ? size(p.H - 1) : p.H;
     p.reverse = maybe(2), p.extreme = maybe(5);
     std::normal_distribution<float> normal;
@@ -57,11 +58,12 @@ struct Problem {
       a.resize(p.of(elements));
       for (float& value : a) value = normal(random) / std::sqrt(static_cast<float>(fan_in));
     };
-    fill(p.w_ih, 4 * p.H * p.I, p.I), fill(p.w_hh, 4 * p.H * p.P, p.P);
+    fill(p.w_ih, p.G * p.H * p.I, p.I), fill(p.w_hh, p.G * p.H * p.P, p.P);
     if (projected) fill(p.w_hr, p.P * p.H, p.H);
-    if (!maybe(4)) fill(p.bias, 4 * p.H, 1);
-    fill(p.x, p.T * p.B * p.I, 1), fill(p.h, p.B * p.P, 1), fill(p.c, p.B * p.H, 1);
-    fill(p.d_y, p.T * p.B * p.P, 1), fill(p.d_h, p.B * p.P, 1), fill(p.d_c, p.B * p.H, 1);
+    if (!maybe(4)) fill(p.bias, SUMS * p.H, 1);
+    fill(p.x, p.T * p.B * p.I, 1), fill(p.h, p.B * p.P, 1);
+    fill(p.d_y, p.T * p.B * p.P, 1), fill(p.d_h, p.B * p.P, 1);
+    if (p.G == 4) fill(p.c, p.B * p.H, 1), fill(p.d_c, p.B * p.H, 1);
     if (maybe(2)) {
       p.lengths.resize(p.of(p.B));
       for (auto& length : p.lengths) {  // beyond both ends, too
@@ -81,7 +83,7 @@ struct Problem {
       const float values[] = {Limits::quiet_NaN(), Limits::infinity(), -Limits::infinity(), Limits::max(),
                               -Limits::max(), Limits::denorm_min(), 1e30f, -1e30f};
       for (auto* a : {&p.x, &p.h, &p.c, &p.d_y, &p.w_ih, &p.w_hh})
-        if (maybe(3)) (*a)[random() % a->size()] = values[random() % 8];
+        if (maybe(3) && !a->empty()) (*a)[random() % a->size()] = values[random() % 8];
     }
     return p;
   }
@@ -105,9 +107,9 @@ struct Problem {
 
 struct Results {
   explicit Results(const Problem& p)
-      : y(p.of(p.T * p.B * p.P)), h(p.of(p.B * p.P)), c(p.of(p.B * p.H)), d_x(p.of(p.T * p.B * p.I)),
-        d_h0(p.of(p.B * p.P)), d_c0(p.of(p.B * p.H)), d_w_ih(p.w_ih.size()), d_w_hh(p.w_hh.size()),
-        d_bias(p.of(4 * p.H)), d_w_hr(p.w_hr.size()) {}
+      : y(p.of(p.T * p.B * p.P)), h(p.of(p.B * p.P)), c(p.c.size()), d_x(p.of(p.T * p.B * p.I)),
+        d_h0(p.of(p.B * p.P)), d_c0(p.c.size()), d_w_ih(p.w_ih.size()), d_w_hh(p.w_hh.size()),
+        d_bias(p.of(SUMS * p.H)), d_w_hr(p.w_hr.size()) {}
 
   std::vector<float> y, h, c, d_x, d_h0, d_c0, d_w_ih, d_w_hh, d_bias, d_w_hr;
 
@@ -120,6 +122,7 @@ struct Results {
     Results r(p);
     const auto take = [&](std::vector<float>& a, const std::vector<float>& whole, Index leading, Index columns) {
       a.clear();
+      if (whole.empty()) return;
       for (Index k = 0; k < p.M * leading; ++k)
         for (Index n = 0; n < columns; ++n) a.push_back(whole[static_cast<std::size_t>((k * p.B + b) * columns + n)]);
     };
