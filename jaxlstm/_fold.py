@@ -50,7 +50,7 @@ def fold(
         batch_first: whether x, output and resets have B before T.
         dropout: share of each layer's output but the last that is zeroed, the rest scaled by `1/(1-dropout)`.
         dropout_key: a `jax.random` key; None means inference, where nothing is dropped.
-        implementation: None, "xla", or for `cells.LSTM` one of `jaxlstm.lstm`'s.
+        implementation: None, "xla", for `cells.GRU` also "native", and for `cells.LSTM` any of `jaxlstm.lstm`'s.
         checkpoint_every: k to keep only every k-th state for the backward pass, as in `jaxlstm.lstm`.
         unroll: steps that one iteration of the loop takes; None leaves it to the implementation.
 

@@ -70,7 +70,7 @@ def gru(
         batch_first: whether x, output and resets have B before T.
         dropout: share of each layer's output but the last that is zeroed, the rest scaled by `1/(1-dropout)`.
         dropout_key: a `jax.random` key; None means inference, where nothing is dropped.
-        implementation: None or "xla".
+        implementation: None, "native" or "xla".
         checkpoint_every: k to keep only every k-th state for the backward pass, as in `jaxlstm.lstm`.
         unroll: steps that one iteration of the loop takes; None leaves it to the implementation.
 

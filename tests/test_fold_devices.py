@@ -1,4 +1,4 @@
-"""Other cells than the LSTM over 8 devices: what one device computes, and no row travels.
+"""Cells by their native kernels or `xla` over 8 devices: what one device computes, and no row travels.
 
 Eight devices exist only in a process that asked for them before JAX began: run as a script, this file is that process.
 """
@@ -20,10 +20,11 @@ from strict import strictly
 import jaxlstm
 from jaxlstm import cells
 from jaxlstm._rule import floats, joined
+from jaxlstm.implementations import Masks, Operands, native
 from jaxlstm.sharding import input_spec, param_specs, shardings
 
-T, B = 4, 16
-CELLS = {"GRU": cells.GRU, "variant": cells.lstm(layer_norm=True, peephole=True), "mixed": MIXED}
+T, B = 16, 16  # steps enough for the kernels, however few rows a device has
+CELLS = {"LSTM": cells.LSTM, "GRU": cells.GRU, "variant": cells.lstm(layer_norm=True, peephole=True), "mixed": MIXED}
 PLACES = (P(), P(None, "batch"), P(None, "batch"), P("batch"), input_spec())
 
 
@@ -91,9 +92,10 @@ def main() -> None:
             difference = jax.tree.map(lambda a, b: abs(a - b).max(), *jax.device_get((compiled(*placed), one)))
             report[f"{name}, {way}"] = {
                 "difference": max(map(float, jax.tree.leaves(difference))),
+                "kernels": "jaxlstm_backward" in str(compiled.as_text()),
                 **communication(str(compiled.as_text())),
             }
-    report |= split_by_units()
+    report |= split_by_units() | alone()
     json.dump(report, sys.stdout)
 
 
@@ -106,6 +108,19 @@ def split_by_units() -> dict:
     return {"split by units": {"difference": float(abs(run(placed, x) - run(params, x)).max())}}
 
 
+def alone() -> dict:
+    """What XLA does to a kernel of which it is told nothing: the reason for `implementations/_platform.py`."""
+    params, x, *_ = problem(cells.GRU)
+    mesh = jax.make_mesh((8,), ("batch",), axis_types=(AxisType.Auto,))
+    operands = Operands(params[0][0], x, cells.HiddenState(jnp.zeros((B, H))))
+    place = shardings(mesh, (P(), P(None, "batch"), P("batch")), tuple(operands))
+    run = jax.jit(functools.partial(native.forward, masks=Masks(None, None), reverse=False, keep=False))
+    if native.library() is None:
+        return {"alone": None}
+    text = run.lower(Operands(*jax.device_put(tuple(operands), place))).compile().as_text()
+    return {"alone": "all-gather" in str(text)}
+
+
 # Where XLA partitions the loop, it sums the gradient of a rule's own parameters over the devices at every step.
 BY_STEP = {f"{name}, {way}" for name in ("variant", "mixed") for way in ("auto", "explicit")}
 
@@ -113,8 +128,11 @@ BY_STEP = {f"{name}, {way}" for name in ("variant", "mixed") for way in ("auto",
 def test_eight_devices_agree_with_one():
     report = report_of(__file__, 8)
     assert report.pop("split by units")["difference"] < 3e-5
+    built = native.library() is not None
+    assert report.pop("alone") == (True if built else None)
     assert len(report) == 4 * len(CELLS)
     for name, found in report.items():
+        assert found["kernels"] == (built and name.split(", ")[0] in ("LSTM", "GRU")), name
         assert found["difference"] < 3e-5, name
         assert set(found["once"]) == {"all-reduce"}, name
         assert set(found["loops"]) <= ({"all-reduce"} if name in BY_STEP else set()), name

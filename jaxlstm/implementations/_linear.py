@@ -1,7 +1,8 @@
 """A function that is linear in some of its arguments, and is told its own transpose.
 
 JAX can transpose whatever is made of its own operations, but the transpose that it finds may be slow (see `_product`),
-and a kernel it can't transpose at all. `jax.custom_derivatives.linear_call` is meant for this and has no `vmap`.
+and a kernel it can't transpose at all. What JAX lacks (0.10.2 and 0.12.0 were read): `linear_call` of
+`jax.custom_derivatives` is meant for this, and has no `vmap`. tests/test_jax_lacks.py fails once it has.
 """
 
 import functools

@@ -2,7 +2,8 @@
 
 What JAX lacks (0.10.2 and 0.12.0 were read): `jax.lax.platform_dependent` traces and lowers every branch for every
 platform, which costs time and which a Pallas kernel refuses, and it keeps what each branch's derivative needs; and XLA,
-partitioning a program over devices, gathers all operands of a kernel on every device.
+partitioning a program over devices, gathers all operands of a kernel on every device. tests/test_jax_lacks.py and
+tests/test_fold_devices.py fail once JAX has it.
 """
 
 import contextlib

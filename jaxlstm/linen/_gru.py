@@ -28,7 +28,7 @@ class GRU(Stack):
         bidirectional: whether each layer also runs in reverse (D = 2).
         dtype: as `LSTM`'s, and so all that follow.
         param_dtype: dtype of the parameters.
-        implementation: None or "xla".
+        implementation: None, "native" or "xla".
         weight_init: initializer of each weight.
         bias_init: of both biases.
         weight_hh_init: of W_hh alone.
