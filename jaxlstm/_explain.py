@@ -7,7 +7,7 @@ import jax
 
 from jaxlstm import implementations
 from jaxlstm._call import checked, run
-from jaxlstm._types import LSTMParams
+from jaxlstm._types import Cell, LSTMParams
 from jaxlstm.cells import LSTM
 from jaxlstm.implementations import xla
 
@@ -40,7 +40,13 @@ class Explanations(dict[str, Explanation]):
 
 
 def explain(
-    params: LSTMParams, x: jax.typing.ArrayLike, state: Any = None, *, implementation: str | None = None, **options: Any
+    params: LSTMParams,
+    x: jax.typing.ArrayLike,
+    state: Any = None,
+    *,
+    cell: Cell = LSTM,
+    implementation: str | None = None,
+    **options: Any,
 ) -> Explanations:
     """Which implementation `jaxlstm.lstm` would run on CPU, TPU and NVIDIA GPU for such a call, and why not the others.
 
@@ -51,6 +57,7 @@ def explain(
         params: as in `jaxlstm.lstm`, and so is all else.
         x: `[T, B, I]`, `[B, T, I]` with `batch_first`, or `[T, I]`.
         state: initial `(h, c)`, or None.
+        cell: of another one, `jaxlstm.cells.GRU` say, what `jaxlstm.fold` would run.
         implementation: checked, but what is explained is what None would run.
         **options: `lengths`, `resets`, ...
 
@@ -67,7 +74,7 @@ def explain(
     'xla'
     """
     implementations.by_name(implementation)
-    arrays, settings = checked(LSTM, params, x, state, **options)
+    arrays, settings = checked(cell, params, x, state, **options)
     unable: dict[str, str] = {}
 
     def look(cell, params, x, state, reset_state, *, lengths, begins, checkpoint_every, unroll, **direction):

@@ -269,6 +269,7 @@ def test_none_takes_it_for_a_gru():
     params = jaxlstm.init_gru(jax.random.key(0), 24, 80)
     text = jax.jit(jax.grad(lambda params: jnp.sum(jaxlstm.gru(params, X)[0]))).lower(params).as_text()
     assert all(f"@jaxlstm_{name}" in text for name in ("forward", "backward", "weights"))
+    assert jaxlstm.explain(params, X, cell=GRU)["cpu"].implementation == "native"
 
 
 def test_where_it_is_not_built(monkeypatch):
