@@ -54,7 +54,7 @@ Index retreat(const Backward& run, Range rows, Index t, const BackwardRoom<Cell>
     copy(run.d_m + cell(b) * P, h_of(b), P);
   });
   if (run.w_hr)
-    product({room.left, room.left_stride}, count, run.w_hr, P, room.c_stride, room.product, room.c_stride, false);
+    product({room.left, room.left_stride}, count, run.w_hr, P, room.c_stride, room.product, room.c_stride);
 
   count = 0;
   each_live(layer, rows, t, [&](Index b) {
@@ -72,7 +72,8 @@ Index retreat(const Backward& run, Range rows, Index t, const BackwardRoom<Cell>
     ++count;
   });
   const Left h_sums = room.OWN_H_SUMS ? Left{room.left, room.left_stride} : Left{z, z_stride};
-  product(h_sums, count, run.w_hh, Cell::GATES * H, room.h_stride, room.product, room.h_stride, false);
+  product(h_sums, count, run.w_hh, Cell::GATES * H, room.h_stride, room.product, room.h_stride,
+          {false, to_and_fro(t)});
   Index k = 0;
   each_live(layer, rows, t, [&](Index b) {
     const float* by_w_hh = room.product + k++ * room.h_stride;
@@ -112,7 +113,7 @@ void backward(const Backward& run, Range rows, float* space) {
     Index cells = 0;
     for (Index taken = last; taken-- > first;)
       cells += retreat(run, rows, step(layer, taken), room, room.z + cells * z_stride);
-    product({room.z, z_stride}, cells, run.w_ih, Cell::GATES * H, room.x_stride, room.x, room.x_stride, false);
+    product({room.z, z_stride}, cells, run.w_ih, Cell::GATES * H, room.x_stride, room.x, room.x_stride);
     Index k = 0;
     for (Index taken = last; taken-- > first;) {
       const Index t = step(layer, taken);

@@ -32,11 +32,12 @@ struct ForwardRoom {
 
 // z += W_hh h, where those of W_ih x are; what is of h alone lies after them.
 template <typename Cell>
-void add_h_sums(const Layer& layer, Left h, Index rows, const float* w_hh, float* z) {
+void add_h_sums(const Layer& layer, Left h, Index rows, const float* w_hh, float* z, bool from_end) {
   const Index P = layer.P, unit = up(layer.H), stride = SUMS * unit, joint = Cell::JOINT * unit;
-  product(h, rows, w_hh, P, joint, z, stride, true);
+  product(h, rows, w_hh, P, joint, z, stride, {true, from_end});
   if constexpr (Cell::JOINT < Cell::GATES)
-    product(h, rows, w_hh + joint / W * strip(P), P, Cell::GATES * unit - joint, z + Cell::GATES * unit, stride, false);
+    product(h, rows, w_hh + joint / W * strip(P), P, Cell::GATES * unit - joint, z + Cell::GATES * unit, stride,
+            {false, from_end});
 }
 
 // One step of all rows that take it, from z = W_ih x. Returns how many.
@@ -54,7 +55,7 @@ Index advance(const Forward& run, Range rows, Index t, const ForwardRoom& room, 
     }
     copy(room.left + count++ * room.left_stride, h_of(b), P);
   });
-  add_h_sums<Cell>(layer, {room.left, room.left_stride}, count, run.w_hh, z);
+  add_h_sums<Cell>(layer, {room.left, room.left_stride}, count, run.w_hh, z, to_and_fro(t));
 
   const auto cell = [&](Index b) { return t * layer.B + b; };
   Index k = 0;
@@ -65,7 +66,7 @@ Index advance(const Forward& run, Range rows, Index t, const ForwardRoom& room, 
     Cell::step(H, z + k++ * z_stride, room.bias, Cell::CARRIES_C ? c_of(b) : h_of(b), m, gates, kept_c);
   });
   if (run.w_hr) {
-    product({room.left, room.left_stride}, count, run.w_hr, H, room.h_stride, room.projected, room.h_stride, false);
+    product({room.left, room.left_stride}, count, run.w_hr, H, room.h_stride, room.projected, room.h_stride);
     k = 0;
     each_live(layer, rows, t, [&](Index b) { copy(h_of(b), room.projected + k++ * room.h_stride, P); });
   }
@@ -106,7 +107,7 @@ void forward(const Forward& run, Range rows, float* space) {
         copy(room.left + cells++ * room.left_stride, layer.x + (t * layer.B + b) * I, I);
       });
     }
-    product({room.left, room.left_stride}, cells, run.w_ih, I, Cell::GATES * up(H), room.z, z_stride, false);
+    product({room.left, room.left_stride}, cells, run.w_ih, I, Cell::GATES * up(H), room.z, z_stride);
     float* z = room.z;
     for (Index taken = first; taken < last; ++taken)
       z += advance<Cell>(run, rows, step(layer, taken), room, z) * z_stride;

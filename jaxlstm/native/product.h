@@ -1,6 +1,6 @@
 // C = A B, or C += A B, for a small or large A and a B that has been packed.
 //
-// Every element of C is one sum over k in order, in a lane of its own: its bits depend neither on the other rows that
+// Every element of C is one sum over k in one order, in a lane of its own: its bits depend neither on the other rows that
 // are multiplied with it nor on the shape of the tile that it falls into.
 #pragma once
 
@@ -18,11 +18,17 @@ struct Left {
   Index stride;  // between rows, or, turned, between columns
 };
 
+// How C takes the product: whether added to what is there, and from which end of k its sums begin.
+struct Mode {
+  bool add = false, from_end = false;
+};
+
 // M rows by N vectors of C, held in registers while k goes by.
 template <int M, int N, bool turned>
-inline void tile(Left a, const float* b, Index K, float* c, Index c_stride, bool add) {
+inline void tile(Left a, const float* b, Index K, float* c, Index c_stride, Mode mode) {
   Vector sum[M][N] = {};
-  for (Index k = 0; k < K; ++k) {
+  const Index by = mode.from_end ? -1 : 1;
+  for (Index k = mode.from_end ? K - 1 : 0, left = K; left > 0; --left, k += by) {
     Vector row[N];
     for (int n = 0; n < N; ++n) row[n] = load(b + n * strip(K) + k * W);
     for (int m = 0; m < M; ++m) {
@@ -33,24 +39,24 @@ inline void tile(Left a, const float* b, Index K, float* c, Index c_stride, bool
   for (int m = 0; m < M; ++m)
     for (int n = 0; n < N; ++n) {
       float* to = c + m * c_stride + n * W;
-      store(to, add ? load(to) + sum[m][n] : sum[m][n]);
+      store(to, mode.add ? load(to) + sum[m][n] : sum[m][n]);
     }
 }
 
 // `strips` strips of C, N at a time; of its rows, the first `tall` tiles have M and the rest, `low` tiles, M - 1.
 template <int M, int N, bool turned>
-void strips_of(Left a, Index tall, Index low, const float* b, Index K, Index strips, float* c, Index stride, bool add) {
+void strips_of(Left a, Index tall, Index low, const float* b, Index K, Index strips, float* c, Index stride, Mode mode) {
   const Index a_step = turned ? 1 : a.stride;
   for (; strips >= N; strips -= N, b += N * strip(K), c += N * W) {
     Left rows = a;
     float* to = c;
     for (Index k = 0; k < tall; ++k, rows.data += M * a_step, to += M * stride)
-      tile<M, N, turned>(rows, b, K, to, stride, add);
+      tile<M, N, turned>(rows, b, K, to, stride, mode);
     if constexpr (M > 1)
       for (Index k = 0; k < low; ++k, rows.data += (M - 1) * a_step, to += (M - 1) * stride)
-        tile<M - 1, N, turned>(rows, b, K, to, stride, add);
+        tile<M - 1, N, turned>(rows, b, K, to, stride, mode);
   }
-  if constexpr (N > 1) strips_of<M, N / 2, turned>(a, tall, low, b, K, strips, c, stride, add);
+  if constexpr (N > 1) strips_of<M, N / 2, turned>(a, tall, low, b, K, strips, c, stride, mode);
 }
 
 // Half of the registers hold sums; the more rows a tile has, the fewer vectors wide it is. A vector of B is then used
@@ -65,19 +71,19 @@ constexpr int width(int M) {
 
 template <bool turned, int M = MOST_ROWS>
 void by_tiles(Index height, Left a, Index rows, const float* b, Index K, Index strips, float* c, Index stride,
-              bool add) {
+              Mode mode) {
   if constexpr (M > 1)
-    if (height < M) return by_tiles<turned, M - 1>(height, a, rows, b, K, strips, c, stride, add);
+    if (height < M) return by_tiles<turned, M - 1>(height, a, rows, b, K, strips, c, stride, mode);
   const Index tiles = (rows + M - 1) / M, low = tiles * M - rows;
-  strips_of<M, width(M), turned>(a, tiles - low, low, b, K, strips, c, stride, add);
+  strips_of<M, width(M), turned>(a, tiles - low, low, b, K, strips, c, stride, mode);
 }
 
 // C [rows, columns] (+)= A [rows, K] B [K, columns]; columns is a multiple of W.
 template <bool turned = false>
-void product(Left a, Index rows, const float* b, Index K, Index columns, float* c, Index c_stride, bool add) {
+void product(Left a, Index rows, const float* b, Index K, Index columns, float* c, Index c_stride, Mode mode = {}) {
   if (rows == 0) return;
   const Index tiles = (rows + MOST_ROWS - 1) / MOST_ROWS;  // as equal in height as can be
-  by_tiles<turned>((rows + tiles - 1) / tiles, a, rows, b, K, columns / W, c, c_stride, add);
+  by_tiles<turned>((rows + tiles - 1) / tiles, a, rows, b, K, columns / W, c, c_stride, mode);
 }
 
 }  // namespace jaxlstm::INSTRUCTION_SET

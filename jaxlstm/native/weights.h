@@ -58,9 +58,9 @@ inline void add_cells(const Cells& cells, const float* left, Index left_columns,
     for (const Outer* outer = outers; outer < outers + number; ++outer) {
       const Index whole = outer->columns / W * W, rest = outer->columns - whole, K = cells.count;
       float* to = outer->result + row * outer->columns;
-      product<true>(block, height, outer->packed, K, whole, to, outer->columns, true);
+      product<true>(block, height, outer->packed, K, whole, to, outer->columns, {true});
       if (rest > 0) {
-        product<true>(block, height, outer->packed + whole / W * strip(K), K, W, room.edge, W, false);
+        product<true>(block, height, outer->packed + whole / W * strip(K), K, W, room.edge, W);
         for (Index k = 0; k < height; ++k) add(to + k * outer->columns + whole, room.edge + k * W, rest);
       }
     }
