@@ -1,9 +1,12 @@
 """Execute a notebook of `notebooks/` from top to bottom, and compare what is saved of it with its text.
 
 Each `.ipynb`, whose outputs a visitor sees, is paired with a `.py` of jupytext's percent format, which diffs well.
+
+Run: python tests/run_notebook.py STEM... to execute the `.py` in full and save the `.ipynb`.
 """
 
 import re
+import sys
 from pathlib import Path
 
 import jupytext
@@ -59,12 +62,35 @@ def execute(stem: str, replacements: Replacements) -> None:
     """Run it in a fresh kernel of this interpreter: no error, no warning, nothing on stderr."""
     notebook = load(stem)
     shorten(notebook, replacements)
+    run(notebook)
+
+
+def run(notebook: NotebookNode) -> None:
+    """Fill in its outputs."""
     notebook.cells.insert(0, nbformat.v4.new_code_cell(STRICT))
     # With no kernels on record, which may be another environment's, Jupyter takes the interpreter that runs.
     kernel = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
-    client = NotebookClient(notebook, km=kernel, timeout=600, resources={"metadata": {"path": str(FOLDER)}})
+    client = NotebookClient(
+        notebook, km=kernel, timeout=600, record_timing=False, resources={"metadata": {"path": str(FOLDER)}}
+    )
     client.execute(cleanup_kc=True)
     assert not messages(notebook)
+    del notebook.cells[0]
+
+
+def save(stem: str) -> None:
+    """Execute the `.py` as it stands, and save the `.ipynb` as after one run from top to bottom."""
+    notebook = jupytext.read(FOLDER / f"{stem}.py")
+    run(notebook)
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"
+    for count, cell in enumerate(code(notebook), start=1):
+        cell.execution_count = count
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output.execution_count = count
+    notebook.metadata.pop("language_info", None)
+    jupytext.write(notebook, FOLDER / f"{stem}.ipynb")
 
 
 def check_saved(stem: str) -> None:
@@ -77,3 +103,15 @@ def check_saved(stem: str) -> None:
     assert not messages(saved)
     silent = [cell.source for cell in code(saved) if SHOWS.search(cell.source) and not cell.outputs]
     assert not silent
+
+
+def printed(stem: str) -> str:
+    """All that its cells printed when it was saved."""
+    return "".join(
+        output.text for cell in code(load(stem)) for output in cell.outputs if output.get("name") == "stdout"
+    )
+
+
+if __name__ == "__main__":
+    for each in sys.argv[1:]:
+        save(each)
