@@ -3,8 +3,12 @@
 And what several files of tests look at: a run of `jaxlstm train`, and a way to call the command line.
 """
 
+import importlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import jax
 import pytest
 from runs import OPTIONS, TEXT
 from strict import strictly
@@ -30,6 +34,14 @@ def finished(text_file, tmp_path_factory) -> Path:
         main(["train", str(text_file), "--out", str(out), *OPTIONS])
     assert not end.value.code
     return out
+
+
+@pytest.fixture
+def keras(monkeypatch) -> Iterator[Any]:
+    """Keras, on JAX."""
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    with jax.numpy_rank_promotion("allow"):  # Keras leans on it.
+        yield importlib.import_module("keras")
 
 
 @pytest.fixture

@@ -104,7 +104,7 @@ def loss_of(function):
     return lambda *args: sum(map(weigh, jax.tree.leaves(function(*args))))
 
 
-# For cells that share the LSTM's fold: machine code that runs for milliseconds need not be optimized for a minute.
+# For references, and cells that share the LSTM's fold: what runs for milliseconds need not be optimized for a minute.
 fast_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": "0"})
 
 
@@ -123,3 +123,23 @@ def everything(function, args, direction, jit=jax.jit):
         }
 
     return all_at_once(args, direction)
+
+
+def everything_of_reference(function, args, direction):
+    """The same of what JAX differentiates by itself, so that both orders of the two modes are one."""
+    gradient = jax.grad(loss_of(function), argnums=(0, 1, 2))
+
+    @fast_jit
+    def all_at_once(args, direction):
+        value, jvp = jax.jvp(function, args, direction)
+        first, second = jax.jvp(gradient, args, direction)
+        return value, jvp, first, second
+
+    value, jvp, first, second = all_at_once(args, direction)
+    return {
+        "value": value,
+        "jvp": jvp,
+        "gradient": first,
+        "forward over reverse": second,
+        "reverse over reverse": second,
+    }

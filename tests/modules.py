@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from flax import nnx
 
@@ -53,7 +52,3 @@ both = pytest.mark.parametrize("build", [linen, of_nnx])
 
 def rand(*shape):
     return jax.random.normal(jax.random.key(sum(shape)), shape)
-
-
-def assert_same(got, expected):
-    jax.tree.map(np.testing.assert_array_equal, got, expected)

@@ -1,11 +1,9 @@
 """`jaxlstm bench`: what it says is checked, pinned, alternated and computed, is. No test looks at how long it took."""
 
-import contextlib
 import io
 import json
 import math
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -230,51 +228,6 @@ def test_refuses_bad_input(arguments, complaint, monkeypatch, capsys, tmp_path):
     (line,) = capsys.readouterr().err.splitlines()
     assert complaint in line
     assert not list(tmp_path.iterdir())
-
-
-def _cores_of_threads(pid):
-    cores = set()
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(ProcessLookupError):  # A thread may end while we look.
-            cores |= os.sched_getaffinity(int(thread.name))
-    return cores
-
-
-def test_pins_every_thread(tmp_path):
-    before = os.sched_getaffinity(0)
-    core = max(before)
-    with _crew.Crew(tmp_path, [core], "float32") as crew:
-        assert crew.device()["platform"] == "cpu"
-        allowed = _cores_of_threads(crew._workers["jaxlstm"]._process.pid)
-    assert allowed == {core}
-    assert os.sched_getaffinity(0) == before
-
-
-def test_gives_up_a_worker_that_does_not_answer(tmp_path, monkeypatch):
-    (tmp_path / "sleepy.py").write_text("import time\ndef runner(work):\n    time.sleep(1000)\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setitem(PEERS, "sleepy", Peer("Sleepy", "sleepy", "jaxlstm", "jaxlstm"))
-    monkeypatch.setattr(_crew, "TIMEOUT_S", 0.5)
-    with (
-        _crew.Crew(tmp_path, None, "float32") as crew,
-        pytest.raises(_crew.PeerError, match=r"^no answer within 0\.5 s$"),
-    ):
-        crew.ask("sleepy", "build", shape=(1, 1, 1, 1), cell="lstm", dtype="float32", platform="cpu")
-
-
-def test_shares_the_process_of_a_device_that_only_one_can_have(tmp_path, monkeypatch):
-    monkeypatch.setattr(_crew, "ONE_PROCESS", ("cpu",))
-    shape = parse_shape("2x3x4x5")
-    with _crew.Crew(tmp_path, None, "float64") as crew:
-        crew.device()
-        found = {}
-        for peer in ("jaxlstm", "linen"):
-            crew.ask(peer, "build", shape=shape, cell="lstm", dtype="float64", platform="cpu")
-            crew.ask(peer, "compile", mode="fwd")
-            found[peer] = crew.numbers(peer, "fwd")
-        assert list(crew._workers) == ["jaxlstm"]
-    assert found["jaxlstm"]["output"].dtype == np.float64
-    assert difference(found["linen"], found["jaxlstm"])[0] < 1e-14
 
 
 def test_counts_operations_and_draws_the_same_numbers_again():

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from trees import assert_identical
 
 import jaxlstm
 import jaxlstm.nnx
@@ -111,9 +112,9 @@ def test_modules_are_their_functions(name):
     assert jax.tree.all(jax.tree.map(np.array_equal, jaxlstm.named_parameters(params), variables["params"]))
     wanted = function(params, x, state, lengths=lengths, batch_first=True)
     for got in (linen.apply(variables, x, state, lengths=lengths), module(x, state, lengths=lengths)):
-        jax.tree.map(np.testing.assert_array_equal, got, wanted)
+        assert_identical(got, wanted)
     from_nnx = jaxlstm.from_named_parameters(nnx.state(module, nnx.Param))
-    jax.tree.map(np.testing.assert_array_equal, from_nnx, params)
+    assert_identical(from_nnx, params)
 
 
 def test_gru_cells_are_their_function():
@@ -166,4 +167,4 @@ def test_a_gru_is_exported_for_any_batch_size():
     fold = jax.jit(lambda params, x: jaxlstm.fold(cells.GRU, params, x))
     again = jax.export.deserialize(jax.export.export(fold)(params, x).serialize())
     x = jax.random.normal(jax.random.key(1), (T, B, I))
-    jax.tree.map(np.testing.assert_array_equal, again.call(params, x), fold(params, x))
+    assert_identical(again.call(params, x), fold(params, x))

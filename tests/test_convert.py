@@ -22,19 +22,15 @@ from jaxlstm.interop import _files, from_torch, load_safetensors, save_safetenso
 from jaxlstm.interop._keras import from_keras
 from jaxlstm.interop._onnx import from_onnx
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+pytestmark = [
+    pytest.mark.usefixtures("keras"),
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+]
 
 I, H = 3, 4  # noqa: E741
 STACK: Any = jaxlstm.init_lstm(jax.random.key(0), I, H, num_layers=2, bidirectional=True)
 CELL: Any = jaxlstm.init_lstm_cell(jax.random.key(1), I, H)
 ENDINGS = ("safetensors", "npz", "onnx", "h5", "keras")
-
-
-@pytest.fixture(autouse=True)
-def keras_on_jax(monkeypatch):
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
-    with jax.numpy_rank_promotion("allow"):  # Keras leans on it.
-        yield
 
 
 def run(command: Any, *words: str | Path) -> Result:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from jax import export, lax
 from jax.experimental import rnn
+from trees import assert_close
 
 import jaxlstm
 from jaxlstm.cells import LSTM
@@ -33,10 +34,6 @@ def given(*, bias: bool = True, dtype: Any = jnp.float32) -> Operands:
 
 def masked(lengths: Any = None) -> Masks:
     return Masks(None if lengths is None else jnp.asarray(lengths), None)
-
-
-def assert_close(got, wanted, atol):
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=0, atol=atol), got, wanted)
 
 
 def reference_run(x, h_0, c_0, w, seq_lengths, input_size, hidden_size, num_layers, dropout, bidirectional):

@@ -6,8 +6,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from derivatives import MIXED, P, everything, fast_jit, loss_of, of_floats, plain_layer, problem
+from derivatives import (
+    MIXED,
+    P,
+    everything,
+    everything_of_reference,
+    fast_jit,
+    loss_of,
+    of_floats,
+    plain_layer,
+    problem,
+)
 from jax.test_util import check_grads
+from trees import assert_close
 
 import jaxlstm
 from jaxlstm import _stack
@@ -22,29 +33,22 @@ def float64():
 
 
 # Each option alone, and all together, is what a rule can get wrong; the full product costs minutes of compilation.
-EVERYTHING = {"bidirectional": True, "ragged": True, "resets": True, "proj_size": P}
-OPTIONS = [
-    {},
-    {"bias": False},
-    {"proj_size": P},
-    {"bidirectional": True},
-    {"ragged": True},
-    {"resets": True},
-    EVERYTHING,
-]
+EVERYTHING = {"num_layers": 1, "bidirectional": True, "ragged": True, "resets": True, "proj_size": P}
+ALONE = [{}, {"bias": False}, {"proj_size": P}, {"bidirectional": True}, {"ragged": True}, {"resets": True}]
 
 
 @pytest.mark.parametrize(
     ("options", "checkpoint_every"),
-    [(options, None) for options in OPTIONS] + [({}, 2), (EVERYTHING, 2)],
-    ids=lambda value: "-".join(value) or "plain" if isinstance(value, dict) else f"checkpoint_every={value}",
+    [({"num_layers": 1} | options, None) for options in ALONE]
+    + [(EVERYTHING, None), ({"num_layers": 1}, 2), (EVERYTHING, 2)],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else f"checkpoint_every={value}",
 )
 def test_rule_equals_differentiated_scan(options, checkpoint_every):
     args, direction, kwargs = problem(**options)
     ours = functools.partial(jaxlstm.lstm, checkpoint_every=checkpoint_every, **kwargs)
     plain = functools.partial(_stack.stack, plain_layer, LSTM, **kwargs)
-    got, wanted = (everything(lambda *args, f=f: f(*args), args, direction) for f in (ours, plain))
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-10), got, wanted)
+    got, wanted = everything(ours, args, direction), everything_of_reference(plain, args, direction)
+    assert_close(got, wanted, atol=1e-10)
 
 
 def leaky(extra, state, x_sums, h_sums):
@@ -75,8 +79,9 @@ def test_any_cells_rule_equals_its_differentiated_scan(name):
     ours = functools.partial(jaxlstm.fold, cell, **kwargs)
     plain = functools.partial(_stack.stack, plain_layer, cell, **kwargs)
     args = params, x, floats(state)
-    got, wanted = (everything(of_floats(f, state), args, direction, fast_jit) for f in (ours, plain))
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-10), got, wanted)
+    got = everything(of_floats(ours, state), args, direction, fast_jit)
+    wanted = everything_of_reference(of_floats(plain, state), args, direction)
+    assert_close(got, wanted, rtol=1e-10, atol=1e-10)
 
 
 def test_finite_differences_to_second_order_in_both_modes():
@@ -86,13 +91,14 @@ def test_finite_differences_to_second_order_in_both_modes():
 
 
 def test_hessian_is_symmetric_and_that_of_the_plain_scan():
-    (params, x, state), _, _ = problem()
+    (params, x, state), _, _ = problem(num_layers=2)
 
     def loss(run):
         return lambda x: loss_of(run)(params, x, state)
 
     got = jax.jit(jax.hessian(loss(jaxlstm.lstm)))(x).reshape(x.size, x.size)
-    wanted = jax.jit(jax.hessian(loss(functools.partial(_stack.stack, plain_layer, LSTM))))(x).reshape(x.size, x.size)
+    plain = jax.hessian(loss(functools.partial(_stack.stack, plain_layer, LSTM)))
+    wanted = fast_jit(plain)(x).reshape(x.size, x.size)
     np.testing.assert_allclose(got, got.T, atol=1e-10)
     np.testing.assert_allclose(got, wanted, atol=1e-10)
 
@@ -118,7 +124,7 @@ def test_vmap_is_a_loop(over, cell):
         )
         wanted = both(*one)
         mine = jax.tree.map(lambda a, row=row: a[row], got)
-        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-10), mine, wanted)
+        assert_close(mine, wanted, atol=1e-10)
 
 
 def test_jax_checkpoint_changes_nothing():
@@ -126,7 +132,7 @@ def test_jax_checkpoint_changes_nothing():
     call = functools.partial(jaxlstm.lstm, **kwargs)
     wanted = jax.jit(jax.grad(loss_of(call), argnums=(0, 1, 2)))(*args)
     got = jax.jit(jax.grad(loss_of(jax.checkpoint(call)), argnums=(0, 1, 2)))(*args)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-10), got, wanted)
+    assert_close(got, wanted, atol=1e-10)
 
 
 @pytest.mark.parametrize("cell", [LSTM, GRU, VARIANT], ids=["LSTM", "GRU", "variant"])

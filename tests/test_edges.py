@@ -8,16 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from trees import assert_close
 
 import jaxlstm
 
 T, B, I, H = 6, 3, 3, 4  # noqa: E741
 PARAMS = jaxlstm.init_lstm(jax.random.key(0), I, H, num_layers=2, bidirectional=True)
 X = jax.random.normal(jax.random.key(1), (T, B, I))
-
-
-def assert_same(got, wanted, atol=1e-6):
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=0, atol=atol), got, wanted)
 
 
 def loss(params, x, state=None, **options):
@@ -35,8 +32,8 @@ def test_nothing_of_an_empty_row_reaches_a_gradient_but_through_the_state_that_i
         return sum(jnp.sum(jnp.sin(jnp.delete(a, 1, axis=1))) for a in (y, *final))
 
     wanted = jax.grad(but_row_1, argnums=(0, 1))(PARAMS, X, state)
-    assert_same(jax.grad(but_row_1, argnums=(0, 1))(PARAMS, X, poisoned), wanted)
-    assert_same(jax.grad(run, argnums=(0, 1))(PARAMS, X, poisoned), wanted)
+    assert_close(jax.grad(but_row_1, argnums=(0, 1))(PARAMS, X, poisoned), wanted)
+    assert_close(jax.grad(run, argnums=(0, 1))(PARAMS, X, poisoned), wanted)
     d_state = jax.grad(run, argnums=2)(PARAMS, X, state)
     np.testing.assert_array_equal(d_state.h[:, 1], 1)  # cos(0), and no step between
 
@@ -48,9 +45,9 @@ def test_an_empty_batch_has_zero_derivatives(options):
     x, state = jnp.zeros((T, 0, I)), jaxlstm.zero_state(PARAMS, 0)
     gradient = jax.grad(functools.partial(loss, **options), argnums=(0, 1, 2))
     zeros = jax.tree.map(jnp.zeros_like, (PARAMS, x, state))
-    assert_same(gradient(PARAMS, x, state), zeros)
+    assert_close(gradient(PARAMS, x, state), zeros)
     pushed = jax.jvp(lambda *args: gradient(*args), (PARAMS, x, state), (PARAMS, x, state))[1]
-    assert_same(pushed, zeros)
+    assert_close(pushed, zeros)
 
 
 def test_an_input_of_no_width():
@@ -58,18 +55,18 @@ def test_an_input_of_no_width():
     gradient = jax.grad(loss, argnums=(0, 1))(((cell,),), jnp.zeros((T, B, 0)))
     wider = cell._replace(weight_ih=jnp.zeros((4 * H, 1)))
     ((wanted,),), _ = jax.grad(loss, argnums=(0, 1))(((wider,),), jnp.zeros((T, B, 1)))
-    assert_same(gradient[0][0][0]._replace(weight_ih=None), wanted._replace(weight_ih=None))
+    assert_close(gradient[0][0][0]._replace(weight_ih=None), wanted._replace(weight_ih=None))
 
 
 def test_checkpoint_every_of_more_than_there_is():
-    assert_same(jaxlstm.lstm(PARAMS, X, checkpoint_every=30_000_000), jaxlstm.lstm(PARAMS, X))
+    assert_close(jaxlstm.lstm(PARAMS, X, checkpoint_every=30_000_000), jaxlstm.lstm(PARAMS, X))
 
 
 @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit, jax.checkpoint], ids=["eager", "jit", "checkpoint"])
 def test_lengths_as_a_list(wrap):
     lengths = [T, 3, 0]
     got = wrap(lambda params, x, lengths: jaxlstm.lstm(params, x, lengths=lengths))(PARAMS, X, lengths)
-    assert_same(got, jaxlstm.lstm(PARAMS, X, lengths=np.array(lengths)))
+    assert_close(got, jaxlstm.lstm(PARAMS, X, lengths=np.array(lengths)))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -85,7 +82,7 @@ def test_states_come_out_as_they_came_in_so_that_loops_carry_them(dtype):
     for state in (jaxlstm.zero_state(params, B), tuple(jaxlstm.zero_state(params, B))):
         final, ys = jax.lax.scan(step, state, xs)
         assert type(final) is type(state)
-        assert_same(ys[:, 0], jaxlstm.lstm(params, xs)[0], atol=float(jnp.finfo(dtype).eps))
+        assert_close(ys[:, 0], jaxlstm.lstm(params, xs)[0], atol=float(jnp.finfo(dtype).eps))
         start = jax.tree.map(lambda a: a[0], state)
         last, _ = jax.lax.scan(functools.partial(jaxlstm.lstm_cell, params[0][0]), start, xs)
         assert type(last) is type(state)
@@ -165,6 +162,6 @@ def test_settings_of_jax_do_not_matter():
     params = jaxlstm.init_lstm(jax.random.key(0), I, H, dtype=jnp.bfloat16)
     wanted = jaxlstm.lstm(params, X, lengths=np.array([T, 3, 0], np.int8))
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        assert_same(jaxlstm.lstm(params, X, lengths=np.array([T, 3, 0], np.int8)), wanted, atol=0)
+        assert_close(jaxlstm.lstm(params, X, lengths=np.array([T, 3, 0], np.int8)), wanted, atol=0)
     with jax.debug_nans(True), jax.check_tracer_leaks(True), jax.enable_custom_prng(True):
-        assert_same(jaxlstm.lstm(params, X, lengths=np.array([T, 3, 0], np.int8)), wanted, atol=0)
+        assert_close(jaxlstm.lstm(params, X, lengths=np.array([T, 3, 0], np.int8)), wanted, atol=0)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from trees import assert_close, assert_identical
 
 import jaxlstm
 from jaxlstm import Cell, LSTMState
@@ -69,8 +70,8 @@ def test_every_option_is_that_of_lstm(name):
         jax.value_and_grad(lambda params, x, f=f: loss(f, params, x), argnums=(0, 1), has_aux=True)(params, x)
         for f in (lambda *args, **kwargs: jaxlstm.fold(OWN, *args, **kwargs), jaxlstm.lstm)
     )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-6), by_fold[0], by_lstm[0])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=3e-5), by_fold[1], by_lstm[1])
+    assert_close(by_fold[0], by_lstm[0], atol=2e-6)
+    assert_close(by_fold[1], by_lstm[1], atol=3e-5)
 
 
 # Each has one addition, and only the first adds the two sums.
@@ -117,7 +118,7 @@ def test_a_single_step_and_a_batch_of_no_row(shape):
         return jaxlstm.lstm(params, longer, lengths=[shape[0]] * shape[1])[0][: shape[0]]
 
     got, wanted = ((y, pullback(jnp.ones_like(y))) for y, pullback in (jax.vjp(f, params, x) for f in (alone, begun)))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-6, strict=True), got, wanted)
+    assert_close(got, wanted, atol=2e-6)
 
 
 def test_bfloat16_accumulates_in_float32():
@@ -233,7 +234,7 @@ def test_nan_in_padding_and_in_an_empty_rows_state_reaches_nothing(cell):
     padding = jnp.arange(T)[:, None, None] >= lengths[None, :, None]
     spoiled = {name: a.at[:, 1].set(jnp.nan) for name, a in floats.items()}
     got = run(params, jnp.where(padding, jnp.nan, x), spoiled)
-    jax.tree.map(np.testing.assert_array_equal, got, wanted)
+    assert_identical(got, wanted)
 
 
 def test_an_equal_cell_is_compiled_once():

@@ -12,6 +12,7 @@ import pytest
 from derivatives import everything, loss_of, plain_layer, problem
 from jax import export
 from table import interpreted, recording, table_of
+from trees import assert_within_rounding
 
 import jaxlstm
 from jaxlstm import _stack, implementations
@@ -33,12 +34,6 @@ def in_float32(tree):
     return jax.tree.map(lambda a: a.astype(jnp.float32), tree)
 
 
-def assert_close(got, wanted):
-    """Within a rounding of float32, of the largest value of each array."""
-    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * max(1, np.abs(b).max()))
-
-
 def test_none_is_left_out():
     assert set(NAMES) == set(ON_CPU) - {"xla", "None"} | {"cudnn"}  # tests/test_cudnn.py runs what of it a CPU can.
 
@@ -51,7 +46,7 @@ def test_value_and_gradient_are_those_of_the_plain_scan_in_float64(lstm, options
     with jax.enable_x64(True):
         args, _, kwargs = problem(**options)
         wanted = value_and_gradient(functools.partial(_stack.stack, plain_layer, LSTM, **kwargs), args)
-    assert_close(value_and_gradient(functools.partial(lstm, **kwargs), in_float32(args)), wanted)
+    assert_within_rounding(value_and_gradient(functools.partial(lstm, **kwargs), in_float32(args)), wanted)
 
 
 def test_all_other_derivatives(lstm):
@@ -59,7 +54,7 @@ def test_all_other_derivatives(lstm):
     with jax.enable_x64(True):
         args, direction, kwargs = problem(**options)
         wanted = everything(functools.partial(_stack.stack, plain_layer, LSTM, **kwargs), args, direction)
-    assert_close(everything(functools.partial(lstm, **kwargs), *in_float32((args, direction))), wanted)
+    assert_within_rounding(everything(functools.partial(lstm, **kwargs), *in_float32((args, direction))), wanted)
 
 
 @pytest.mark.parametrize("mapped", [(0, None, 0), (None, 0, None), (0, 0, 0)])
@@ -76,7 +71,7 @@ def test_maps_over_parameters_and_inputs(lstm, mapped):
         given = [
             a if axis is None else jax.tree.map(lambda a, k=k: a[k], a) for a, axis in zip(chosen, mapped, strict=True)
         ]
-        assert_close(jax.tree.map(lambda a, k=k: a[k], got), one(*given))
+        assert_within_rounding(jax.tree.map(lambda a, k=k: a[k], got), one(*given))
 
 
 PARAMS = jaxlstm.init_lstm(jax.random.key(0), 24, 40)
@@ -111,7 +106,7 @@ def test_kernels_not_proven_cost_nothing_and_are_not_chosen():
         assert not calls
         explained = jaxlstm.explain(PARAMS, X)["cpu"]
         assert explained == ("xla", {"pallas": "not proven on hardware yet; name it to use it"})
-        assert_close(value_and_gradient("pallas")(PARAMS, X), value_and_gradient("xla")(PARAMS, X))
+        assert_within_rounding(value_and_gradient("pallas")(PARAMS, X), value_and_gradient("xla")(PARAMS, X))
     assert calls
 
 
@@ -127,7 +122,7 @@ def test_one_program_holds_the_best_for_each_platform():
         again = export.deserialize(exported.serialize())
         wanted = value_and_gradient("xla")(PARAMS, X)
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), again.call(PARAMS, X), wanted)
-        assert_close(program(PARAMS, X), wanted)
+        assert_within_rounding(program(PARAMS, X), wanted)
         assert "backward" in calls
 
 

@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 from jax.nn.initializers import constant, lecun_normal, orthogonal, zeros
 from jax.sharding import PartitionSpec
+from trees import assert_identical
 
 import jaxlstm
 import jaxlstm.linen
@@ -177,4 +178,4 @@ def test_flags_are_flags(flag):
 
     with pytest.raises(TypeError, match=f"{flag}: expected True or False, got 2"):
         built(2)
-    jax.tree.map(np.testing.assert_array_equal, built(np.True_), built(True))
+    assert_identical(built(np.True_), built(True))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+from trees import assert_identical
 
 import jaxlstm
 from jaxlstm._names import flatten
@@ -31,14 +32,6 @@ PARAMS: dict[str, Any] = {
 def via_file(params, tmp_path, prefix=""):
     save_safetensors(params, tmp_path / "lstm.safetensors")
     return load_safetensors(tmp_path / "lstm.safetensors", prefix)
-
-
-def assert_identical(got, expected):
-    """The same tree of the same bits."""
-    assert jax.tree.structure(got) == jax.tree.structure(expected)
-    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
-        assert (a.dtype, a.shape) == (b.dtype, b.shape)
-        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
 @pytest.mark.parametrize("kind", PARAMS)

@@ -1,11 +1,9 @@
 """Keras's layers and files, in and out, judged by Keras itself."""
 
-import importlib
 import itertools
 import json
 import re
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import h5py
@@ -13,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from peers import shaken
 from trees import assert_identical
 
 import jaxlstm
@@ -25,21 +24,8 @@ I, H = 3, 4  # noqa: E741
 STACKS = list(itertools.product((1, 2), (False, True), (True, False)))
 
 
-@pytest.fixture
-def keras(monkeypatch) -> Iterator[Any]:
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
-    with jax.numpy_rank_promotion("allow"):  # Keras leans on it.
-        yield importlib.import_module("keras")
-
-
 def draw(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
-
-
-def shaken(layer: Any) -> Any:
-    """A layer whose biases are not at their start either."""
-    layer.set_weights([0.5 * draw(*weight.shape) for weight in layer.weights])
-    return layer
 
 
 def constants(units: int, width: int, bias: float | None = 0.03, forget: float = 1.0) -> list[np.ndarray]:
@@ -86,7 +72,7 @@ def layers_of(keras, num_layers, bidirectional, bias) -> list[Any]:
 @pytest.mark.parametrize(("num_layers", "bidirectional", "bias"), STACKS)
 def test_layers_there_and_back(keras, num_layers, bidirectional, bias, tmp_path):
     model = keras.Sequential([keras.Input((None, I)), *layers_of(keras, num_layers, bidirectional, bias)])
-    shaken(model)
+    model.set_weights(shaken(model.get_weights()))
     x = draw(2, 5, I)
     params = from_keras(model.layers)
     y, _ = jaxlstm.lstm(params, jnp.asarray(x), batch_first=True)

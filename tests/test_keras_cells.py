@@ -1,9 +1,7 @@
 """Keras's GRU and SimpleRNN, in and out, and its activations in all three layers, judged by Keras itself."""
 
-import importlib
 import json
 import zipfile
-from collections.abc import Iterator
 from typing import Any
 
 import h5py
@@ -12,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from keras_files import arrays, described, model_of, named, write_h5
+from peers import H, I, X, assert_runs_as, shaken
 from trees import assert_identical
 
 import jaxlstm
@@ -21,33 +20,18 @@ from jaxlstm.interop._keras_cell import _ACTIVATIONS
 # Keras's own `__array__` is older than numpy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
-I, H = 3, 4  # noqa: E741
 CELLS = {"GRU": jaxlstm.cells.GRU, "SimpleRNN": jaxlstm.cells.RNN}
-X = np.random.default_rng(0).normal(size=(2, 3, I)).astype(np.float32)
 
 
-@pytest.fixture(autouse=True)
-def keras(monkeypatch) -> Iterator[Any]:
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
-    with jax.numpy_rank_promotion("allow"):  # Keras leans on it.
-        yield importlib.import_module("keras")
-
-
-def shaken(layer: Any) -> Any:
-    """A layer whose biases are not at their start either."""
-    random = np.random.default_rng(1)
-    layer.set_weights([0.3 * random.normal(size=weight.shape).astype(np.float32) for weight in layer.weights])
+def drawn(layer: Any) -> Any:
+    """A layer none of whose weights is at its start."""
+    layer.set_weights(shaken(layer.get_weights()))
     return layer
 
 
 def built(layer: Any) -> Any:
     layer.build(X.shape)
-    return shaken(layer)
-
-
-def assert_runs_as(cell: jaxlstm.Cell, params: Any, expected: Any) -> None:
-    y, _ = jaxlstm.fold(cell, params, jnp.asarray(X), batch_first=True)
-    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=2e-6)
+    return drawn(layer)
 
 
 @pytest.mark.parametrize("kind", CELLS)
@@ -58,9 +42,9 @@ def test_layers_there_and_back(keras, kind, bidirectional, bias, tmp_path):
         one = getattr(keras.layers, kind)(H, use_bias=bias, return_sequences=True)
         return keras.layers.Bidirectional(one) if bidirectional else one
 
-    model = shaken(keras.Sequential([keras.Input((None, I)), layer(), layer()]))
+    model = drawn(keras.Sequential([keras.Input((None, I)), layer(), layer()]))
     params = from_keras(model.layers)
-    assert_runs_as(CELLS[kind], params, model(X))
+    assert_runs_as(params, model(X), CELLS[kind])
     cell, same = from_keras_cell(model.layers)
     assert cell == CELLS[kind]
     assert_identical(same, params)
@@ -90,20 +74,20 @@ def test_every_activation_in_every_place(keras, kind, first):
     gates = {} if kind == "SimpleRNN" else {"recurrent_activation": recurrent}
     layer = built(getattr(keras.layers, kind)(H, activation=activation, return_sequences=True, **gates))
     cell, params = from_keras_cell(layer)
-    assert_runs_as(cell, params, layer(X))
+    assert_runs_as(params, layer(X), cell)
     assert from_keras_cell(layer)[0] == cell
 
 
 @pytest.mark.parametrize("ending", ["keras", "h5"])
 def test_a_files_configuration_tells_the_cell(keras, ending, tmp_path):
     lstm = keras.layers.LSTM(H, activation="relu", recurrent_activation="hard_sigmoid", return_sequences=True)
-    model = shaken(keras.Sequential([keras.Input((None, I)), keras.layers.Bidirectional(lstm)]))
+    model = drawn(keras.Sequential([keras.Input((None, I)), keras.layers.Bidirectional(lstm)]))
     model.save(tmp_path / f"model.{ending}")
     cell, params = from_keras_cell(tmp_path / f"model.{ending}")
     assert cell == jaxlstm.cells.lstm(
         gate_activation=jax.nn.hard_sigmoid, cell_activation=jax.nn.relu, output_activation=jax.nn.relu
     )
-    assert_runs_as(cell, params, model(X))
+    assert_runs_as(params, model(X), cell)
 
 
 def hard(path: Any, version: str | None) -> None:

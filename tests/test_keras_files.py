@@ -1,6 +1,5 @@
 """Which arrays of a Keras file are a layer's, and which equations: by its configuration, in files of every age."""
 
-import importlib
 from typing import Any
 
 import h5py
@@ -230,13 +229,12 @@ def test_arrays_in_bfloat16_are_read(tmp_path):
         from_keras(tmp_path / "old.h5")
 
 
+@pytest.mark.usefixtures("keras")
 @pytest.mark.parametrize("ending", ["keras", "h5", "hdf5"])
-def test_our_own_file_comes_back_whole(ending, tmp_path, monkeypatch, caplog):
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
+def test_our_own_file_comes_back_whole(ending, tmp_path, caplog):
     path = tmp_path / f"model.{ending}"
     params: Any = jaxlstm.init_lstm(jax.random.key(0), 3, H, num_layers=2, bidirectional=True)
-    with jax.numpy_rank_promotion("allow"):  # Keras leans on it.
-        _files.save(params, path)
+    _files.save(params, path)
     assert list(_files.find(path)) == ["lstm_l0", "lstm_l1"]
     loaded = from_keras(path)
     assert len(loaded) == 2
@@ -244,14 +242,11 @@ def test_our_own_file_comes_back_whole(ending, tmp_path, monkeypatch, caplog):
     assert not caplog.records  # Keras's advice against its older format.
 
 
-def test_layers_at_hand_are_asked_for_their_equations_too(monkeypatch):
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
-    with jax.numpy_rank_promotion("allow"):
-        layers = importlib.import_module("keras").layers
-        hard = layers.TimeDistributed(layers.LSTM(H, recurrent_activation="hard_sigmoid"))
-        hard.build((None, 2, 3, H))
-        both = layers.Bidirectional(layers.LSTM(H))
-        both.build((None, 3, H))
+def test_layers_at_hand_are_asked_for_their_equations_too(keras):
+    hard = keras.layers.TimeDistributed(keras.layers.LSTM(H, recurrent_activation="hard_sigmoid"))
+    hard.build((None, 2, 3, H))
+    both = keras.layers.Bidirectional(keras.layers.LSTM(H))
+    both.build((None, 3, H))
     with pytest.raises(ValueError, match=r"weights: recurrent_activation: .* got 'hard_sigmoid'"):
         from_keras(hard)
     whole = from_keras(both)

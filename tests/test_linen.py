@@ -10,7 +10,8 @@ import pytest
 from flax import nnx
 from flax.core import freeze
 from jax.sharding import PartitionSpec
-from modules import IN, B, H, T, assert_same, rand
+from modules import IN, B, H, T, rand
+from trees import assert_close, assert_identical
 
 import jaxlstm
 import jaxlstm.nnx
@@ -32,7 +33,7 @@ def test_keeps_partition_metadata():
         "bias_ih_l0": PartitionSpec("gates"),
         "bias_hh_l0": PartitionSpec("gates"),
     }
-    assert_same(module.apply(variables, x), module.apply(nn.unbox(variables), x))
+    assert_identical(module.apply(variables, x), module.apply(nn.unbox(variables), x))
 
 
 def test_inside_other_modules():
@@ -120,9 +121,9 @@ def test_deterministic_is_told_once():
     variables = model.init({"params": key, "dropout": key}, x)
     plain = jaxlstm.LSTM(IN, H, 2, dropout=0.5)
     rngs = {"dropout": key}
-    assert_same(model.apply(variables, x, rngs=rngs), plain.apply(variables, x, deterministic=False, rngs=rngs))
-    assert_same(plain.apply(variables, x), plain.clone(deterministic=True).apply(variables, x))
-    assert_same(plain.apply(variables, x), plain.apply(variables, x, deterministic=True))
+    assert_identical(model.apply(variables, x, rngs=rngs), plain.apply(variables, x, deterministic=False, rngs=rngs))
+    assert_identical(plain.apply(variables, x), plain.clone(deterministic=True).apply(variables, x))
+    assert_identical(plain.apply(variables, x), plain.apply(variables, x, deterministic=True))
     with pytest.raises(ValueError, match='"deterministic" was passed to the constructor and at call time'):
         model.apply(variables, x, deterministic=True)
     with pytest.raises(TypeError, match=r"deterministic: expected True or False, .* tell the constructor"):
@@ -179,7 +180,7 @@ def test_sequential_with_the_outputs_alone():
     variables: Any = model.init(jax.random.key(0), x)
     params = [jaxlstm.from_named_parameters(variables["params"][f"layers_{k}"]) for k in (0, 2)]
     # The first layer's state is the caller's own.
-    assert_same(model.apply(variables, x, state), jaxlstm.lstm(params[1], jaxlstm.lstm(params[0], x, state)[0]))
+    assert_identical(model.apply(variables, x, state), jaxlstm.lstm(params[1], jaxlstm.lstm(params[0], x, state)[0]))
 
 
 def test_a_decoder_starts_from_the_encoders_state():
@@ -201,7 +202,7 @@ def test_a_decoder_starts_from_the_encoders_state():
     output, state = jaxlstm.lstm(encoder, x)
     for got, read in zip(jax.jit(model.apply)(variables, x, y), (y, output), strict=True):
         expected = jaxlstm.lstm(decoder, read, state)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), got, expected)
+        assert_close(got, expected)
 
 
 @pytest.mark.parametrize("kind", [jaxlstm.LSTM, jaxlstm.LSTMCell])
@@ -223,6 +224,6 @@ def test_leaves_become_parameters_and_back(kind):
     plain: Any = kind(IN, H).init(jax.random.key(0), x)["params"]
     for leaves in (plain, freeze(plain), kind(IN, H, weight_init=boxed).init(jax.random.key(0), x)["params"]):
         there = jax.jit(jaxlstm.from_named_parameters)(leaves)
-        assert_same(there, from_torch(nn.unbox(leaves)))
+        assert_identical(there, from_torch(nn.unbox(leaves)))
         assert list(jaxlstm.named_parameters(there)) == list(leaves)
-        assert_same(jax.jit(jaxlstm.named_parameters)(there), dict(nn.unbox(leaves)))
+        assert_identical(jax.jit(jaxlstm.named_parameters)(there), dict(nn.unbox(leaves)))

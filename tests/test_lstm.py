@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from trees import assert_close
 
 import jaxlstm
 
@@ -20,10 +21,6 @@ def params():
 @pytest.fixture(scope="module")
 def x():
     return jax.random.normal(jax.random.key(1), (T, B, I))
-
-
-def assert_trees_close(got, wanted, atol=1e-6):
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=0, atol=atol), got, wanted)
 
 
 def test_initial_parameters_are_uniform_within_one_over_root_h():
@@ -42,7 +39,7 @@ def test_folding_the_cell_is_the_layer(x):
     state = jaxlstm.LSTMState(jnp.zeros((B, 2)), jnp.zeros((B, H)))
     final, y = jax.lax.scan(functools.partial(jaxlstm.lstm_cell, cell), state, x)
     output, (h_n, c_n) = jaxlstm.lstm(((cell,),), x)
-    assert_trees_close((output, h_n[0], c_n[0]), (y, *final))
+    assert_close((output, h_n[0], c_n[0]), (y, *final))
 
 
 def test_cells_of_different_sizes_stack_by_hand():
@@ -62,21 +59,21 @@ def test_unbatched_cell_is_one_row():
     state = (jnp.ones(H), jnp.ones(H))
     got, _ = jaxlstm.lstm_cell(cell, state, jnp.ones(I))
     wanted, _ = jaxlstm.lstm_cell(cell, jax.tree.map(lambda a: a[None], state), jnp.ones((1, I)))
-    assert_trees_close(got, jax.tree.map(lambda a: a[0], wanted))
+    assert_close(got, jax.tree.map(lambda a: a[0], wanted))
 
 
 def test_unbatched_lengths_and_resets_are_one_row(params, x):
     resets = jnp.arange(T) == 3
     got = jaxlstm.lstm(params, x[:, 0], lengths=jnp.int32(5), resets=resets)
     y, final = jaxlstm.lstm(params, x[:, :1], lengths=jnp.array([5]), resets=resets[:, None])
-    assert_trees_close(got, (y[:, 0], jaxlstm.LSTMState(final.h[:, 0], final.c[:, 0])))
+    assert_close(got, (y[:, 0], jaxlstm.LSTMState(final.h[:, 0], final.c[:, 0])))
 
 
 def test_batch_first_moves_input_output_and_resets_only(params, x):
     resets = jax.random.bernoulli(jax.random.key(2), 0.3, (T, B))
     y, final = jaxlstm.lstm(params, x, resets=resets)
     y_bt, final_bt = jaxlstm.lstm(params, x.swapaxes(0, 1), resets=resets.T, batch_first=True)
-    assert_trees_close((y_bt.swapaxes(0, 1), final_bt), (y, final))
+    assert_close((y_bt.swapaxes(0, 1), final_bt), (y, final))
 
 
 def test_state_layout(params, x):
@@ -97,7 +94,7 @@ def test_length_zero_hands_the_state_on(params, x):
 def test_lengths_of_any_integer_dtype(params, dtype):
     x = jnp.ones((200, 1, I))  # more steps than int8 counts
     got = jaxlstm.lstm(params, x, lengths=jnp.array([100], dtype))
-    assert_trees_close(got, jaxlstm.lstm(params, x, lengths=jnp.array([100])), atol=0)
+    assert_close(got, jaxlstm.lstm(params, x, lengths=jnp.array([100])), atol=0)
 
 
 def test_empty_batch_works(params):
@@ -113,8 +110,8 @@ def test_reset_at_the_first_step_in_both_directions(params, x):
     y, final = jaxlstm.lstm(params, x, ones, resets=resets)
     forward_zero = jaxlstm.LSTMState(*(s.at[::2].set(0) for s in ones))
     wanted_y, wanted = jaxlstm.lstm(params, x, forward_zero)
-    assert_trees_close(y, wanted_y)
-    assert_trees_close(final, jax.tree.map(lambda s: s.at[1::2].set(0), wanted))
+    assert_close(y, wanted_y)
+    assert_close(final, jax.tree.map(lambda s: s.at[1::2].set(0), wanted))
 
 
 def test_nothing_at_padding_reaches_values_or_gradients(params, x):
@@ -130,7 +127,7 @@ def test_nothing_at_padding_reaches_values_or_gradients(params, x):
     clean, (d_params, d_x) = jax.value_and_grad(loss, argnums=(0, 1))(params, poison)
     wanted, (wanted_params, _) = jax.value_and_grad(loss, argnums=(0, 1))(params, jnp.where(padding[:, :, None], 0, x))
     assert clean == wanted
-    assert_trees_close(d_params, wanted_params)
+    assert_close(d_params, wanted_params)
     np.testing.assert_array_equal(d_x[padding], 0)
     _, pushed = jax.jvp(functools.partial(loss, params), (poison,), (tangent,))
     assert jnp.isfinite(pushed)
@@ -164,12 +161,12 @@ def test_dropout_between_layers_only(x):
     params = jaxlstm.init_lstm(jax.random.key(0), I, H, num_layers=3)
     key = jax.random.key(5)
     plain = jaxlstm.lstm(params, x)
-    assert_trees_close(jaxlstm.lstm(params, x, dropout=0.5), plain)
-    assert_trees_close(jaxlstm.lstm(params, x, dropout=0.0, dropout_key=key), plain)
-    assert_trees_close(jaxlstm.lstm(params[:1], x, dropout=0.5, dropout_key=key), jaxlstm.lstm(params[:1], x))
+    assert_close(jaxlstm.lstm(params, x, dropout=0.5), plain)
+    assert_close(jaxlstm.lstm(params, x, dropout=0.0, dropout_key=key), plain)
+    assert_close(jaxlstm.lstm(params[:1], x, dropout=0.5, dropout_key=key), jaxlstm.lstm(params[:1], x))
 
     y, final = jaxlstm.lstm(params, x, dropout=0.5, dropout_key=key)
-    assert_trees_close((y, final), jaxlstm.lstm(params, x, dropout=0.5, dropout_key=key), atol=0)
+    assert_close((y, final), jaxlstm.lstm(params, x, dropout=0.5, dropout_key=key), atol=0)
     np.testing.assert_array_equal(final.h[0], plain[1].h[0])  # layer 0 stands below every dropout
     assert not np.allclose(y, plain[0])
     assert not np.allclose(y, jaxlstm.lstm(params, x, dropout=0.5, dropout_key=jax.random.key(6))[0])
@@ -181,8 +178,8 @@ def test_dropout_of_everything_gives_what_zeros_give(params, x):
         return jaxlstm.lstm(params, x, dropout=rate, dropout_key=jax.random.key(0))[0]
 
     upper, _ = jaxlstm.lstm(params[1:], jnp.zeros((T, B, 2 * H)))
-    assert_trees_close(loss(x, 1.0), upper)
-    assert_trees_close(jax.grad(lambda x: loss(x, 1.0).sum())(x), jnp.zeros_like(x))
+    assert_close(loss(x, 1.0), upper)
+    assert_close(jax.grad(lambda x: loss(x, 1.0).sum())(x), jnp.zeros_like(x))
 
 
 @pytest.mark.parametrize("rate", [0.2, 0.7])
@@ -211,10 +208,10 @@ def test_dropout_keeps_its_share_fresh_at_each_step_and_row(rate):
 
 def test_options_of_the_loop_change_nothing(params, x):
     wanted = jaxlstm.lstm(params, x)
-    assert_trees_close(jaxlstm.lstm(params, x, unroll=3), wanted)
+    assert_close(jaxlstm.lstm(params, x, unroll=3), wanted)
     for every in (1, 3, T, 100):
-        assert_trees_close(jaxlstm.lstm(params, x, checkpoint_every=every), wanted)
-    assert_trees_close(jaxlstm.lstm(params, x, implementation="xla"), wanted)
+        assert_close(jaxlstm.lstm(params, x, checkpoint_every=every), wanted)
+    assert_close(jaxlstm.lstm(params, x, implementation="xla"), wanted)
 
 
 def test_second_call_does_not_retrace(params):
@@ -244,4 +241,4 @@ def test_layers_of_one_shape_scan(x):
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
     x = jax.random.normal(jax.random.key(1), (T, B, H))
     y, states = jax.lax.scan(lambda y, layer: jaxlstm.lstm((layer,), y), x, stacked)
-    assert_trees_close((y, jax.tree.map(lambda s: s[:, 0], states)), jaxlstm.lstm(params, x))
+    assert_close((y, jax.tree.map(lambda s: s[:, 0], states)), jaxlstm.lstm(params, x))

@@ -9,7 +9,8 @@ import modules
 import numpy as np
 import pytest
 from flax import nnx
-from modules import IN, B, H, T, assert_same, both, linen, rand
+from modules import IN, B, H, T, both, linen, rand
+from trees import assert_identical
 
 import jaxlstm
 from jaxlstm._names import flatten
@@ -32,7 +33,9 @@ def test_calls_lstm_on_its_leaves(build, num_layers, bidirectional, proj_size, b
     state = jaxlstm.LSTMState(rand(lead, B, proj_size or H), rand(lead, B, H) + 1)
     arguments: dict[str, Any] = {"lengths": jnp.array([6, 1, 0, 4]), "resets": rand(B, T) > 1}
     x = rand(B, T, IN)
-    assert_same(call(x, state, **arguments), jaxlstm.lstm(from_torch(leaves), x, state, batch_first=True, **arguments))
+    assert_identical(
+        call(x, state, **arguments), jaxlstm.lstm(from_torch(leaves), x, state, batch_first=True, **arguments)
+    )
 
 
 @both
@@ -45,9 +48,9 @@ def test_cell_calls_lstm_cell_on_its_leaves(build, batch, bias):
     x, state = rand(*batch, IN), (rand(*batch, H), rand(*batch, H) + 1)
 
     h, c = call(x, state)
-    assert_same((h, c), tuple(jaxlstm.lstm_cell(params, state, x)[0]))
+    assert_identical((h, c), tuple(jaxlstm.lstm_cell(params, state, x)[0]))
     zeros = jnp.zeros((*batch, H))
-    assert_same(call(x), call(x, jaxlstm.LSTMState(zeros, zeros)))
+    assert_identical(call(x), call(x, jaxlstm.LSTMState(zeros, zeros)))
 
 
 @both
@@ -120,23 +123,23 @@ def test_dtype_of_results(build, kind, dtype, param_dtype, x_dtype, expected):
     # A state in float32 must not lift the results.
     zeros = jnp.zeros((T, H) if kind == "LSTMCell" else (1, H))
     state = jaxlstm.LSTMState(zeros, zeros)
-    assert_same(call(rand(T, IN).astype(x_dtype), state), result)
+    assert_identical(call(rand(T, IN).astype(x_dtype), state), result)
 
 
 @both
 def test_dropout_is_lstms(build):
     leaves, call, train, _ = build("LSTM", IN, H, 2, dropout=0.5)
     params, x = from_torch(leaves), rand(T, B, IN)
-    assert_same(call(x), jaxlstm.lstm(params, x))
+    assert_identical(call(x), jaxlstm.lstm(params, x))
 
     first, again, other = (train(x, jax.random.key(k))[0] for k in (1, 1, 2))
-    assert_same(first, again)
+    assert_identical(first, again)
     assert not np.allclose(first, other)
     assert not np.allclose(first, call(x)[0])
 
     _, _, train, _ = build("LSTM", IN, H, 2, dropout=1.0)
     all_dropped = jaxlstm.lstm(params, x, dropout=1.0, dropout_key=jax.random.key(0))
-    assert_same(train(x, jax.random.key(1)), all_dropped)
+    assert_identical(train(x, jax.random.key(1)), all_dropped)
 
 
 @both
@@ -145,7 +148,7 @@ def test_idle_dropout_warns_once_where_the_user_stands(build):
         warnings.simplefilter("always")
         _, call, train, _ = build("LSTM", IN, H, dropout=0.5)
         x = rand(T, IN)
-        assert_same(train(x, jax.random.key(0)), call(x))  # nowhere to drop
+        assert_identical(train(x, jax.random.key(0)), call(x))  # nowhere to drop
         jax.jit(call)(x)
     assert [str(w.message) for w in caught] == [
         "dropout option adds dropout after all but last recurrent layer, so non-zero dropout expects "
@@ -211,8 +214,8 @@ def test_numpys_numbers_and_flags_are_pythons(build):
     }
     leaves, call, _, module = build("LSTM", np.int64(IN), jnp.int32(H), **given)
     expected, expected_call, _, _ = build("LSTM", IN, H, **options)
-    assert_same(dict(leaves), dict(expected))
-    assert_same(call(rand(T, B, IN)), expected_call(rand(T, B, IN)))
+    assert_identical(dict(leaves), dict(expected))
+    assert_identical(call(rand(T, B, IN)), expected_call(rand(T, B, IN)))
     for name in ("input_size", "hidden_size", *given):
         assert type(getattr(module, name)) in (int, bool, float), name
 
@@ -262,7 +265,7 @@ def test_a_state_comes_out_as_it_came_in(build, kind):
 
     assert type(final(x)) is type(final(x, state)) is jaxlstm.LSTMState
     assert type(final(x, tuple(state))) is tuple
-    assert_same(final(x, tuple(state)), tuple(final(x)))
+    assert_identical(final(x, tuple(state)), tuple(final(x)))
 
 
 @both
@@ -273,7 +276,9 @@ def test_a_learned_state_starts_and_resets(build, batch):
     learned = jaxlstm.LSTMState(rand(1, *batch, H), rand(1, *batch, H) + 1)
     state = jax.tree.map(lambda leaf: jnp.broadcast_to(jnp.reshape(leaf, (1, -1, H)), (1, B, H)), learned)
     got = call(x, state, resets=resets, reset_state=learned)
-    assert_same(got, jaxlstm.lstm(from_torch(leaves), x, state, resets=resets, reset_state=learned, batch_first=True))
+    assert_identical(
+        got, jaxlstm.lstm(from_torch(leaves), x, state, resets=resets, reset_state=learned, batch_first=True)
+    )
     assert not np.allclose(got[0], call(x, state, resets=resets)[0])
 
 

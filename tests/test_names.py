@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
+from trees import assert_close, assert_identical
 
 import jaxlstm
 from jaxlstm import from_named_parameters, named_parameters
@@ -17,17 +18,13 @@ STACK = jaxlstm.init_lstm(KEY, 3, 5, num_layers=2, bidirectional=True, proj_size
 NAMED = named_parameters(STACK)
 
 
-def same(got, expected):
-    jax.tree.map(np.testing.assert_array_equal, got, expected)
-
-
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("proj_size", [0, 2])
 @pytest.mark.parametrize(("num_layers", "bidirectional"), [(1, False), (1, True), (12, False), (3, True)])
 def test_there_and_back(bias, proj_size, num_layers, bidirectional):
     stack = jaxlstm.init_lstm(KEY, 3, 5, num_layers, bias=bias, bidirectional=bidirectional, proj_size=proj_size)
-    same(from_named_parameters(named_parameters(stack)), stack)
-    same(from_named_parameters(named_parameters(stack[0][0])), stack[0][0])
+    assert_identical(from_named_parameters(named_parameters(stack)), stack)
+    assert_identical(from_named_parameters(named_parameters(stack[0][0])), stack[0][0])
 
 
 def test_under_every_transformation():
@@ -40,11 +37,11 @@ def test_under_every_transformation():
         return loss(from_named_parameters(named), x)
 
     grads, expected = jax.grad(named_loss)(NAMED, x), named_parameters(jax.grad(loss)(STACK, x))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), grads, expected)
+    assert_close(grads, expected)
 
     ensemble = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), STACK)
     there = jax.jit(named_parameters)(ensemble)
-    same(from_named_parameters(there), ensemble)
+    assert_identical(from_named_parameters(there), ensemble)
     losses = jax.vmap(named_loss, in_axes=(0, None))(there, x)
     np.testing.assert_allclose(losses[1], loss(jax.tree.map(lambda leaf: 2 * leaf, STACK), x), rtol=1e-6)
 

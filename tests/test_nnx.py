@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax.sharding import PartitionSpec
-from modules import IN, B, H, T, assert_same, rand
+from modules import IN, B, H, T, rand
+from trees import assert_close, assert_identical
 
 import jaxlstm
 import jaxlstm.linen
@@ -49,7 +50,7 @@ def test_jit_draws_keys_only_to_drop():
 
     module.eval()
     before = count(module)
-    assert_same(call(module, x), call(module, x))
+    assert_identical(call(module, x), call(module, x))
     assert count(module) == before
     # What draws nothing can be closed over: a changed stream would be refused here.
     np.testing.assert_allclose(jax.jit(lambda x: module(x)[0])(x), call(module, x)[0], atol=1e-6)
@@ -58,7 +59,7 @@ def test_jit_draws_keys_only_to_drop():
     assert not np.allclose(call(module, x)[0], call(module, x)[0])
     assert "nothing is dropped" in nnx.view_info(module)
     still = nnx.view(module, deterministic=True)
-    assert_same(call(still, x), call(still, x))
+    assert_identical(call(still, x), call(still, x))
     assert jaxlstm.nnx.LSTM(IN, H, rngs=nnx.Rngs(params=0)).rngs is None
 
 
@@ -72,7 +73,7 @@ def test_grad_split_merge_and_vmap():
         np.testing.assert_allclose(grads[name][...], grad, atol=1e-6)
 
     graph, state = nnx.split(module)
-    assert_same(nnx.merge(graph, state)(x), module(x))
+    assert_identical(nnx.merge(graph, state)(x), module(x))
 
     ensemble = nnx.vmap(lambda rngs: jaxlstm.nnx.LSTM(IN, H, 2, rngs=rngs))(nnx.Rngs(0).split(3))
     outputs, _ = nnx.vmap(lambda module, x: module(x), in_axes=(0, None))(ensemble, x)
@@ -121,7 +122,7 @@ def test_dropout_under_lifted_transformations():
     assert not np.allclose(first, second)
     module.eval()
     first, second = both(module, x)
-    assert_same(first, second)
+    assert_identical(first, second)
     np.testing.assert_allclose(first, module(x)[0], atol=1e-6)
 
 
@@ -146,7 +147,7 @@ def test_sequential_with_the_outputs_alone():
     x, state = rand(T, B, IN), jaxlstm.LSTMState(rand(1, B, H), rand(1, B, H))
     model = nnx.Sequential(first, lambda output, _: output, second)
     # The first layer's state is the caller's own.
-    assert_same(model(x, state), second(first(x, state)[0]))
+    assert_identical(model(x, state), second(first(x, state)[0]))
 
 
 def test_a_decoder_starts_from_the_encoders_state():
@@ -155,7 +156,7 @@ def test_a_decoder_starts_from_the_encoders_state():
     # Whoever writes it out means it, and may let it read the encoder's outputs too.
     for y in (rand(T, B, H), output):
         got = nnx.jit(lambda decoder, y, state: decoder(y, state))(decoder, y, state)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), got, decoder(y, state))
+        assert_close(got, decoder(y, state))
 
 
 @pytest.mark.parametrize("kind", [jaxlstm.nnx.LSTM, jaxlstm.nnx.LSTMCell])
@@ -179,10 +180,12 @@ def test_leaves_become_parameters_and_back(kind):
     state: Any = nnx.state(module, nnx.Param)
     expected = from_torch({name: leaf[...] for name, leaf in state.items()})
     for leaves in (state, nnx.to_pure_dict(state)):
-        assert_same(jax.jit(jaxlstm.from_named_parameters)(leaves), expected)
+        assert_identical(jax.jit(jaxlstm.from_named_parameters)(leaves), expected)
 
     x = rand(T, B, IN) if kind is jaxlstm.nnx.LSTM else rand(B, IN)
     before = module(x)
     nnx.update(module, jax.tree.map(lambda leaf: 2 * leaf, jaxlstm.named_parameters(expected)))
-    assert_same(jaxlstm.from_named_parameters(nnx.state(module, nnx.Param)), jax.tree.map(lambda a: 2 * a, expected))
+    assert_identical(
+        jaxlstm.from_named_parameters(nnx.state(module, nnx.Param)), jax.tree.map(lambda a: 2 * a, expected)
+    )
     assert not np.allclose(module(x)[0], before[0])

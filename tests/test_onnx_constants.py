@@ -30,7 +30,7 @@ CONSTANT: dict[str, tuple[list, dict[str, np.ndarray], dict[str, np.ndarray]]] =
         BYTES | {"s": SCALE, "z": ZERO},
         {"W": BYTES["Wq"] * SCALE, "R": BYTES["Rq"] * SCALE},
     ),
-    "ConstantOfShape": ([make("ConstantOfShape", "n", "C")], {"n": np.array([1, 8 * H])}, {"B": 0 * B}),
+    "ConstantOfShape": ([make("ConstantOfShape", "n", "C")], {"n": np.array([1, 8 * H])}, {"B": np.zeros_like(B)}),
     "Expand": (
         [make("Expand", "b n", "C")],
         {"b": np.array([0.5], np.float32), "n": np.array([1, 8 * H])},
@@ -92,60 +92,6 @@ def test_functions_that_multiply_are_refused():
         )
     with pytest.raises(ValueError, match="functions call each other for more than 100000 nodes"):
         from_onnx(model)
-
-
-def layers(between: list, directions: int = 1, **told: Any) -> onnx.ModelProto:
-    """Two nodes, `between` them what makes x1 of y0."""
-    kind = {"hidden_size": H, "direction": "bidirectional" if directions == 2 else "forward"}
-    arrays = {f"{name}{k}": a for k in (0, 1) for name, a in weights(directions, (I, directions * H)[k], k).items()}
-    nodes = [
-        helper.make_node("LSTM", [f"x{k}".replace("x0", "x"), f"W{k}", f"R{k}", f"B{k}"], [f"y{k}"], **kind)
-        for k in (0, 1)
-    ]
-    return model_of([nodes[0], *between, nodes[1]], arrays | told)
-
-
-ONE = np.array([1])
-BOTH = {"one": ONE, "two": np.array([2]), "zero": np.array([0])}
-SLICES = [
-    make("Slice", "y0 zero one one", "f4"),
-    make("Squeeze", "f4 one", "f"),
-    make("Slice", "y0 one two one", "b4"),
-    make("Squeeze", "b4 one", "b"),
-]
-BETWEEN: dict[str, tuple[list, int, dict[str, np.ndarray], bool]] = {
-    # nodes, directions, their constants, whether the layers are one stack
-    "a Cast there and back": (
-        [make("Squeeze", "y0 one", "a"), make("Cast", "a", "b", to=10), make("Cast", "b", "x1", to=1)],
-        1,
-        {"one": ONE},
-        True,
-    ),
-    "tf2onnx's two directions": ([*SLICES, make("Concat", "f b", "x1", axis=2)], 2, BOTH, True),
-    "the directions' places changed": ([*SLICES, make("Concat", "b f", "x1", axis=2)], 2, BOTH, False),
-    "the directions' sum": ([*SLICES, make("Add", "f b", "s"), make("Concat", "s s", "x1", axis=2)], 2, BOTH, False),
-    "a rectifier": ([make("Squeeze", "y0 one", "a"), make("Relu", "a", "x1")], 1, {"one": ONE}, False),
-    "a rounding": ([make("Squeeze", "y0 one", "a"), make("Round", "a", "x1")], 1, {"one": ONE}, False),
-    "a part": ([make("Squeeze", "y0 one", "a"), make("Slice", "a zero one zero", "x1")], 1, BOTH, False),
-    "a sum with the input": ([make("Squeeze", "y0 one", "a"), make("Add", "a x", "x1")], 1, {"one": ONE}, False),
-}
-
-
-@pytest.mark.parametrize("case", BETWEEN)
-def test_layers_are_a_stack_where_nothing_acts_on_the_numbers(case):
-    between, directions, constants, stacked = BETWEEN[case]
-    model = layers(
-        [
-            *between,
-        ],
-        directions,
-        **{"axis": np.array([1])} | constants,
-    )
-    if stacked:
-        assert len(from_onnx(model)) == 2
-    else:
-        with pytest.raises(ValueError, match="2 LSTMs found"):
-            from_onnx(model)
 
 
 def test_a_lost_projection_is_seen_by_the_cell_state():

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
+from trees import assert_identical, assert_within_rounding
 
 import jaxlstm
 from jaxlstm._stack import valid_steps
@@ -64,14 +65,6 @@ def by_xla_in_float64(operands, masks, cotangents, *, reverse):
         return run(operands, masks, cotangents)
 
 
-def assert_close(got, wanted, rounding):
-    def compare(got, wanted):
-        wanted = np.asarray(wanted)
-        np.testing.assert_allclose(np.asarray(got, np.float64), wanted, rtol=0, atol=rounding * np.abs(wanted).max())
-
-    jax.tree.map(compare, got, wanted)
-
-
 def check(operands, masks, cotangents, *, reverse):
     dtype = operands.x.dtype
     assert pallas.why_not(operands) is None
@@ -80,7 +73,7 @@ def check(operands, masks, cotangents, *, reverse):
     same = lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype)  # noqa: E731
     assert jax.tree.all(jax.tree.map(same, (outputs, gradients), (cotangents, operands)))
     wanted = by_xla_in_float64(operands, masks, cotangents, reverse=reverse)
-    assert_close(got, wanted, ROUNDING[dtype.type])
+    assert_within_rounding(got, wanted, ROUNDING[dtype.type])
 
 
 @pytest.mark.parametrize("begins", [False, True])
@@ -119,7 +112,7 @@ def test_nothing_is_kept_without_a_derivative():
     run = functools.partial(pallas.forward, operands, masks, reverse=True, interpret=True)
     outputs, residuals = run(keep=False)
     assert residuals is None
-    jax.tree.map(np.testing.assert_array_equal, outputs, run(keep=True)[0])
+    assert_identical(outputs, run(keep=True)[0])
 
 
 def shapes_of(batch, hidden, dtype, *, num_steps: Any = 5, x_dtype=None):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from trees import assert_close
 
 import jaxlstm
 
@@ -29,16 +30,12 @@ def draw(seed, *, bidirectional=True):
     return params, jax.random.normal(keys[2], (T, B, I)), state
 
 
-def assert_same(got, wanted, atol=1e-6):
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=0, atol=atol), got, wanted)
-
-
 @hypothesis.given(seeds, ragged, st.sampled_from([0.0, 1e30, np.nan, np.inf]))
 def test_padding_content_never_matters(seed, lengths, filling):
     params, x, state = draw(seed)
     padding = np.arange(T)[:, None, None] >= lengths[:, None]
     run = functools.partial(jaxlstm.lstm, params, state=state, lengths=jnp.asarray(lengths))
-    assert_same(run(jnp.where(padding, filling, x)), run(x), atol=0)
+    assert_close(run(jnp.where(padding, filling, x)), run(x), atol=0)
 
 
 @hypothesis.given(seeds, ragged, st.permutations(range(B)))
@@ -49,7 +46,7 @@ def test_permuting_rows_permutes_results(seed, lengths, order):
     permuted = jaxlstm.lstm(
         params, x[:, order], jax.tree.map(lambda s: s[:, order], state), lengths=jnp.asarray(lengths[order])
     )
-    assert_same(permuted, (y[:, order], jax.tree.map(lambda s: s[:, order], final)))
+    assert_close(permuted, (y[:, order], jax.tree.map(lambda s: s[:, order], final)))
 
 
 @pytest.mark.parametrize("at", [1, T // 2])
@@ -59,7 +56,7 @@ def test_splitting_in_time_and_carrying_the_state_is_one_run(at, seed, resets):
     y, final = jaxlstm.lstm(params, x, state, resets=jnp.asarray(resets))
     head, between = jaxlstm.lstm(params, x[:at], state, resets=jnp.asarray(resets[:at]))
     tail, carried = jaxlstm.lstm(params, x[at:], between, resets=jnp.asarray(resets[at:]))
-    assert_same((jnp.concatenate([head, tail]), carried), (y, final))
+    assert_close((jnp.concatenate([head, tail]), carried), (y, final))
 
 
 @hypothesis.given(seeds, st.integers(1, T - 1))
@@ -91,8 +88,8 @@ def test_reversing_the_input_swaps_the_directions(seed, lengths):
     swapped_y, swapped = jaxlstm.lstm(
         ((params[0][1], params[0][0]),), reverse_rows(x), jax.tree.map(lambda s: s[::-1], state), lengths=lengths
     )
-    assert_same(reverse_rows(jnp.roll(swapped_y, H, axis=-1)), y)
-    assert_same(jax.tree.map(lambda s: s[::-1], swapped), final)
+    assert_close(reverse_rows(jnp.roll(swapped_y, H, axis=-1)), y)
+    assert_close(jax.tree.map(lambda s: s[::-1], swapped), final)
 
 
 @functools.partial(jax.jit, static_argnames="every")
@@ -108,4 +105,4 @@ def value_and_gradient(params, x, state, lengths, resets, every):
 @hypothesis.given(seeds, ragged, begins)
 def test_checkpoint_every_changes_nothing(every, seed, lengths, resets):
     args = *draw(seed), jnp.asarray(lengths), jnp.asarray(resets)
-    assert_same(value_and_gradient(*args, every=every), value_and_gradient(*args, every=None), atol=1e-5)
+    assert_close(value_and_gradient(*args, every=every), value_and_gradient(*args, every=None), atol=1e-5)

@@ -61,14 +61,16 @@ class Runs:
     def __init__(self, folder: Path):
         self.folder, self.text = folder, folder / "text.txt"
         self.text.write_text(TEXT)
-        cache = {"JAX_COMPILATION_CACHE_DIR": folder / "cache", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": 0}
-        self._env = os.environ | STRICT | {name: str(value) for name, value in cache.items()}
+        self.caches = folder / "cache of 0", folder / "cache of 1"
+        self.caches[0].mkdir()
 
     @contextlib.contextmanager
-    def _started(self, *args, number: int, patience: int = 60) -> Iterator[subprocess.Popen]:
+    def _started(self, *args, number: int, patience: int = 60, rank: int = 0) -> Iterator[subprocess.Popen]:
         command = [sys.executable, "-W", "error", "-c", TRAIN, *map(str, (int(number), patience, *args))]
+        env = os.environ | STRICT | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        env |= {"JAX_COMPILATION_CACHE_DIR": str(self.caches[rank])}
         pipe = subprocess.PIPE
-        with subprocess.Popen(command, env=self._env, cwd=self.folder, stdout=pipe, stderr=pipe, text=True) as process:
+        with subprocess.Popen(command, env=env, cwd=self.folder, stdout=pipe, stderr=pipe, text=True) as process:
             try:
                 yield process
             finally:
@@ -82,11 +84,13 @@ class Runs:
     def two(self, *args, numbers: Sequence[int] = (0, 0), second: Sequence = ()) -> tuple[End, End]:
         """Two processes, and the signal that comes to each; `second` are further arguments of the second."""
         patience = 20 if signal.SIGSTOP in numbers else 60  # The coordinator's counts.
+        # JAX's first process alone writes what is compiled, and not at once: who reads meanwhile finds half of it.
+        shutil.copytree(*self.caches, dirs_exist_ok=True)
         for _ in range(3):
             team = *args, "--coordinator", f"127.0.0.1:{free_port()}", "--num-processes", 2, "--process-id"
             with (
                 self._started(*team, 0, number=numbers[0], patience=patience) as process_0,
-                self._started(*team, 1, *second, number=numbers[1], patience=patience) as process_1,
+                self._started(*team, 1, *second, number=numbers[1], patience=patience, rank=1) as process_1,
             ):
                 end_0 = End.of(process_0)
                 if "can't listen" in end_0.err:  # Another program was faster.

@@ -22,17 +22,13 @@ from jaxlstm._write import replacing, unfinished
 from jaxlstm.cli.convert import convert
 from jaxlstm.interop import _files
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+pytestmark = [
+    pytest.mark.usefixtures("keras"),
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+]
 
 PARAMS: Any = jaxlstm.init_lstm(jax.random.key(0), 3, 4)
 ENDINGS = ("npz", "safetensors", "onnx", "keras", "h5")
-
-
-@pytest.fixture(autouse=True)
-def keras_on_jax(monkeypatch):
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
-    with jax.numpy_rank_promotion("allow"):  # Keras leans on it.
-        yield
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from trees import assert_identical
 
 import jaxlstm
 from jaxlstm.interop import _files, from_torch, load_safetensors, save_safetensors, to_torch
@@ -91,7 +92,7 @@ def test_training_on_in_pytorch_leaves_our_copy_alone():
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(1)
-    jax.tree.map(np.testing.assert_array_equal, to_torch(params), before)
+    assert_identical(to_torch(params), before)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from flax import nnx
+from trees import assert_close
 
 import jaxlstm
 
@@ -38,10 +39,6 @@ def in_jax(tree):
     return jax.tree.map(lambda tensor: jnp.asarray(tensor.detach().numpy()), tree)
 
 
-def assert_close(got, expected):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6, rtol=0), got, expected)
-
-
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning")
 @both
 @pytest.mark.parametrize("options", GRID, ids=lambda options: "-".join(map(str, options.values())))
@@ -52,7 +49,7 @@ def test_lstm_under_pytorchs_parameters(run, options):
     lead, batch = options["num_layers"] * (1 + options["bidirectional"]), 4 if options["batch_first"] else 6
     state = torch.randn(lead, batch, options["proj_size"] or 5), torch.randn(lead, batch, 5)
     y, (h, c) = run("LSTM", in_jax(dict(theirs.state_dict())), in_jax(x), in_jax(state), 3, 5, **options)
-    assert_close((y, (h, c)), in_jax(theirs(x, state)))
+    assert_close((y, (h, c)), in_jax(theirs(x, state)), atol=2e-6)
 
 
 @both
@@ -62,8 +59,10 @@ def test_cell_under_pytorchs_parameters(run, bias):
     theirs = torch.nn.LSTMCell(3, 5, bias)
     leaves = in_jax(dict(theirs.state_dict()))
     x, state = torch.randn(4, 3), (torch.randn(4, 5), torch.randn(4, 5))
-    assert_close(tuple(run("LSTMCell", leaves, in_jax(x), in_jax(state), 3, 5, bias)), in_jax(theirs(x, state)))
-    assert_close(tuple(run("LSTMCell", leaves, in_jax(x), None, 3, 5, bias)), in_jax(theirs(x)))
+    assert_close(
+        tuple(run("LSTMCell", leaves, in_jax(x), in_jax(state), 3, 5, bias)), in_jax(theirs(x, state)), atol=2e-6
+    )
+    assert_close(tuple(run("LSTMCell", leaves, in_jax(x), None, 3, 5, bias)), in_jax(theirs(x)), atol=2e-6)
 
 
 @pytest.mark.parametrize("options", GRID, ids=lambda options: "-".join(map(str, options.values())))
