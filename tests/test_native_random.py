@@ -9,7 +9,7 @@ import os
 import hypothesis
 import hypothesis.strategies as st
 import jax
-from derivatives import fast_jit, loss_of
+from derivatives import loss_of
 from trees import assert_within_rounding
 
 import jaxlstm
@@ -42,7 +42,7 @@ def test_native_agrees_with_xla(cell, sizes, proj_size, seed, bias, bidirectiona
         "resets": jax.random.bernoulli(keys[5], 0.3, (T, B)) if resets else None,
     }
 
-    @functools.partial(fast_jit, static_argnums=0)
+    @functools.partial(jax.jit, static_argnums=0)
     def results(implementation, args, options):
         run = functools.partial(jaxlstm.fold, cell, implementation=implementation, **options)
         return run(*args), jax.grad(loss_of(run), argnums=(0, 1, 2))(*args)
