@@ -23,6 +23,7 @@ myst_heading_anchors = 3
 # tests/test_notebooks.py runs them.
 nb_execution_mode = "off"
 nb_mime_priority_overrides = [("html", "text/markdown", 0)]
+nb_render_markdown_format = "myst"  # CommonMark has no tables.
 # What is copied is what can be pasted.
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
@@ -107,16 +108,22 @@ class CommandLineHelp(Directive):
         return sections
 
 
+def math_ml(latex: str, display: str = "inline") -> str:
+    """MathML, which browsers read by themselves; a prime is as large as it is, instead of a small one raised again."""
+    prime = r"<msup>(<mi>\w</mi>)<mi>(&#x02032;)</mi></msup>"
+    return re.sub(prime, r"<mrow>\1<mo>\2</mo></mrow>", convert(latex, display=display))
+
+
 def inline_math(translator, node) -> None:
-    """MathML, which browsers read by themselves."""
-    translator.body.append(convert(node.astext()))
+    """Within a line."""
+    translator.body.append(math_ml(node.astext()))
     raise nodes.SkipNode
 
 
 def display_math(translator, node) -> None:
     """The same in a line of its own."""
     latex = node.astext().replace("{aligned}", "{align*}")  # The name that the converter knows.
-    translator.body.append(f'<div class="math">{convert(latex, display="block")}</div>')
+    translator.body.append(f'<div class="math">{math_ml(latex, "block")}</div>')
     raise nodes.SkipNode
 
 
