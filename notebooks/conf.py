@@ -31,6 +31,7 @@ copybutton_prompt_is_regexp = True
 # The docstrings' single backticks are code, as where they are read in a terminal.
 default_role = "code"
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 # Shapes and dtypes stand in the text; the types would make most signatures unreadable.
 autodoc_typehints = "none"
 napoleon_use_ivar = True
