@@ -73,12 +73,15 @@ def described_where_it_stands(_app, what, name, _obj, _options, lines: list[str]
         lines[:] = documented.get(("", name.rpartition(".")[2]), lines)
 
 
-def constructor(_app, what, _name, obj, _options, signature, returned):
-    """The arguments and defaults of a class that is built like any other, where Flax's metaclasses hide them."""
-    if what != "class" or not obj.__module__.startswith(("jaxlstm.linen", "jaxlstm.nnx")):
+def constructor(_app, what, name, obj, _options, signature, returned):
+    """The arguments and defaults of a class, also where Flax's metaclasses hide them, and defaults by their names."""
+    module = what == "class" and obj.__module__.startswith(("jaxlstm.linen", "jaxlstm.nnx"))
+    described = what == "class" and name.endswith("." + obj.__name__)  # And no alias.
+    if not module and not (described and hasattr(obj, "_fields")):
         return signature, returned
+    arguments = list(inspect.signature(obj.__init__ if module else obj).parameters.values())
     shown, star = [], False
-    for argument in list(inspect.signature(obj.__init__).parameters.values())[1:]:
+    for argument in arguments[1:] if module else arguments:
         if argument.name in ("parent", "name"):  # Every Linen module's, filled in by Linen.
             continue
         if argument.kind is argument.KEYWORD_ONLY and not star:
