@@ -33,10 +33,10 @@ def rnn(extra: None, state: HiddenState, x_sums: jax.Array, h_sums: jax.Array) -
 
 
 LSTM = Cell(_cell.lstm, num_gates=4)
-"""`torch.nn.LSTM`'s: gates i, f, g, o."""
+"""`torch.nn.LSTM`'s, with gates i, f, g, o."""
 
 GRU = Cell(_gru_cell.gru, num_gates=3, state=HiddenState)
-"""`torch.nn.GRU`'s: gates r, z, n, the reset gate after the product.
+"""`torch.nn.GRU`'s, with gates r, z, n, the reset gate after the product.
 
     r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)        n = tanh(W_in x + b_in + r * (W_hn h + b_hn))
     z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)        h' = (1 - z) * n + z * h

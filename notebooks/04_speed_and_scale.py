@@ -42,6 +42,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from functools import partial
 from importlib.metadata import version
@@ -96,7 +97,7 @@ with tempfile.TemporaryDirectory() as folder:
     bench = json.loads(file.read_text())
 
 print(f"{bench['machine']['cpu']}, cores {bench['machine']['cores']}, {bench['settings']['dtype']}, training")
-print(", ".join(map(" ".join, bench["versions"].items())))
+print(textwrap.fill(", ".join(map(" ".join, bench["versions"].items())), 100))
 for peer, remedy in bench["missing"].items():
     print(f"not installed: {peer} ({remedy})")
 

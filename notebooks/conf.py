@@ -23,6 +23,7 @@ myst_heading_anchors = 3
 # tests/test_notebooks.py runs them.
 nb_execution_mode = "off"
 nb_mime_priority_overrides = [("html", "text/markdown", 0)]
+nb_render_markdown_format = "myst"  # CommonMark has no tables.
 # What is copied is what can be pasted.
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
@@ -30,6 +31,7 @@ copybutton_prompt_is_regexp = True
 # The docstrings' single backticks are code, as where they are read in a terminal.
 default_role = "code"
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 # Shapes and dtypes stand in the text; the types would make most signatures unreadable.
 autodoc_typehints = "none"
 napoleon_use_ivar = True
@@ -71,12 +73,15 @@ def described_where_it_stands(_app, what, name, _obj, _options, lines: list[str]
         lines[:] = documented.get(("", name.rpartition(".")[2]), lines)
 
 
-def constructor(_app, what, _name, obj, _options, signature, returned):
-    """The arguments and defaults of a class that is built like any other, where Flax's metaclasses hide them."""
-    if what != "class" or not obj.__module__.startswith(("jaxlstm.linen", "jaxlstm.nnx")):
+def constructor(_app, what, name, obj, _options, signature, returned):
+    """The arguments and defaults of a class, also where Flax's metaclasses hide them, and defaults by their names."""
+    module = what == "class" and obj.__module__.startswith(("jaxlstm.linen", "jaxlstm.nnx"))
+    described = what == "class" and name.endswith("." + obj.__name__)  # And no alias.
+    if not module and not (described and hasattr(obj, "_fields")):
         return signature, returned
+    arguments = list(inspect.signature(obj.__init__ if module else obj).parameters.values())
     shown, star = [], False
-    for argument in list(inspect.signature(obj.__init__).parameters.values())[1:]:
+    for argument in arguments[1:] if module else arguments:
         if argument.name in ("parent", "name"):  # Every Linen module's, filled in by Linen.
             continue
         if argument.kind is argument.KEYWORD_ONLY and not star:
@@ -107,16 +112,22 @@ class CommandLineHelp(Directive):
         return sections
 
 
+def math_ml(latex: str, display: str = "inline") -> str:
+    """MathML, which browsers read by themselves; a prime is as large as it is, instead of a small one raised again."""
+    prime = r"<msup>(<mi>\w</mi>)<mi>(&#x02032;)</mi></msup>"
+    return re.sub(prime, r"<mrow>\1<mo>\2</mo></mrow>", convert(latex, display=display))
+
+
 def inline_math(translator, node) -> None:
-    """MathML, which browsers read by themselves."""
-    translator.body.append(convert(node.astext()))
+    """Within a line."""
+    translator.body.append(math_ml(node.astext()))
     raise nodes.SkipNode
 
 
 def display_math(translator, node) -> None:
     """The same in a line of its own."""
     latex = node.astext().replace("{aligned}", "{align*}")  # The name that the converter knows.
-    translator.body.append(f'<div class="math">{convert(latex, display="block")}</div>')
+    translator.body.append(f'<div class="math">{math_ml(latex, "block")}</div>')
     raise nodes.SkipNode
 
 

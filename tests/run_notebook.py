@@ -5,6 +5,7 @@ Each `.ipynb`, whose outputs a visitor sees, is paired with a `.py` of jupytext'
 Run: python tests/run_notebook.py STEM... to execute the `.py` in full and save the `.ipynb`.
 """
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -19,6 +20,9 @@ from nbformat import NotebookNode
 FOLDER = Path(__file__).parents[1] / "notebooks"
 # Runs before the first cell: a warning is an error, in the notebook's own code and in every library's but the kernel's.
 STRICT = "import warnings; warnings.simplefilter('error'); warnings.filterwarnings('ignore', module='ipykernel')"
+
+# Machine code that runs for milliseconds need not be optimized for seconds.
+HASTY = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
 # Where a cell has one of these outside any function, it has something to show.
 SHOWS = re.compile(r"^(print|plt\.show)\(", re.MULTILINE)
@@ -62,10 +66,10 @@ def execute(stem: str, replacements: Replacements) -> None:
     """Run it in a fresh kernel of this interpreter: no error, no warning, nothing on stderr."""
     notebook = load(stem)
     shorten(notebook, replacements)
-    run(notebook)
+    run(notebook, HASTY)
 
 
-def run(notebook: NotebookNode) -> None:
+def run(notebook: NotebookNode, environment: dict[str, str]) -> None:
     """Fill in its outputs."""
     notebook.cells.insert(0, nbformat.v4.new_code_cell(STRICT))
     # With no kernels on record, which may be another environment's, Jupyter takes the interpreter that runs.
@@ -78,7 +82,7 @@ def run(notebook: NotebookNode) -> None:
         coalesce_streams=True,
         resources={"metadata": {"path": str(FOLDER)}},
     )
-    client.execute(cleanup_kc=True)
+    client.execute(cleanup_kc=True, env=os.environ | environment)
     assert not messages(notebook)
     del notebook.cells[0]
 
@@ -86,7 +90,7 @@ def run(notebook: NotebookNode) -> None:
 def save(stem: str) -> None:
     """Execute the `.py` as it stands, and save the `.ipynb` as after one run from top to bottom."""
     notebook = jupytext.read(FOLDER / f"{stem}.py")
-    run(notebook)
+    run(notebook, {})
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
     for count, cell in enumerate(code(notebook), start=1):

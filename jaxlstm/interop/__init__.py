@@ -1,12 +1,12 @@
 """Weights in and out: one function a way and a system; each needs only what its format needs.
 
-PyTorch:        `from_torch`, `to_torch`
-safetensors:    `load_safetensors`, `save_safetensors`
-ONNX:           `from_onnx`, `to_onnx`; `from_onnx_cell` for other cells than PyTorch's
-Keras:          `from_keras`, `to_keras`; `from_keras_cell` for other cells than PyTorch's
-Flax:           `from_flax`, `to_flax`
-Haiku:          `from_haiku`
-Equinox:        `from_equinox`
+- PyTorch:        `from_torch`, `to_torch`
+- safetensors:    `load_safetensors`, `save_safetensors`
+- ONNX:           `from_onnx`, `to_onnx`; `from_onnx_cell` for other cells than PyTorch's
+- Keras:          `from_keras`, `to_keras`; `from_keras_cell` for other cells than PyTorch's
+- Flax:           `from_flax`, `to_flax`
+- Haiku:          `from_haiku`
+- Equinox:        `from_equinox`
 
 What jaxlstm's own modules hold goes by `jaxlstm.from_named_parameters` and back.
 """
