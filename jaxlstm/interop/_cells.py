@@ -23,12 +23,12 @@ CELLS = {4: LSTM, 3: GRU, 1: RNN}
 """PyTorch's cells by G: how many times H their rows are tells them apart."""
 
 
-def need(module: str, package: str, purpose: str) -> Any:
-    """The module that one format needs, or a word on how to get it."""
+def need(module: str, purpose: str, install: str) -> Any:
+    """The module that one format needs, or a word on how to get it: what to `pip install`."""
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        raise ImportError(f"{purpose} needs {package}: pip install {package}") from error
+        raise ImportError(f"{purpose} needs {module.partition('.')[0]}: pip install {install}") from error
 
 
 @contextmanager

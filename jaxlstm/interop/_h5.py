@@ -31,7 +31,7 @@ class H5File:
     """
 
     def __init__(self, source: Any, size: int) -> None:
-        self.h5py = need("h5py", "h5py", "a Keras file")
+        self.h5py = need("h5py", "a Keras file", "'jaxlstm[keras]'")
         self.file = self.h5py.File(source, "r")
         self._source, self._size = source, size
         self._longest_texts: dict[str, int] = {}

@@ -15,7 +15,7 @@ def save_keras(params: LSTMParams, path: str | os.PathLike) -> None:
     """Write a `Sequential` of layers, each alone or in a `Bidirectional`, from `[B, T, I]` to `[B, T, D*H]`."""
     # Keras would look for TensorFlow first; JAX is what is sure to be here.
     os.environ.setdefault("KERAS_BACKEND", "jax")
-    keras = need("keras", "keras", "a Keras file")
+    keras = need("keras", "a Keras file", "'jaxlstm[keras]'")
     weights = to_keras(single_precision(params, "Keras in its default precision"))
     sizes, kind = check(params), kind_of(cell_told_by(params))
     of_kind = {"LSTM": keras.layers.LSTM, "GRU": keras.layers.GRU, "RNN": keras.layers.SimpleRNN}[kind]

@@ -57,7 +57,7 @@ def to_onnx(
 
     Run it: `onnxruntime.InferenceSession("lstm.onnx").run(None, {"x": x, "sequence_lens": lengths})`.
     """
-    onnx, parser = (need(module, "onnx", "to_onnx") for module in ("onnx", "onnx.parser"))
+    onnx, parser = (need(module, "to_onnx", "'jaxlstm[onnx]'") for module in ("onnx", "onnx.parser"))
     params = single_precision(unprojected(params, "ONNX", cell), "ONNX Runtime's LSTM")
     cell = cell_told_by(params) if cell is None else cell
     sizes = check_params(params, cell)

@@ -57,7 +57,7 @@ class Folder:
         if node.op_type in _NEWER and self._opsets[0].version < _NEWER[node.op_type]:
             del model.opset_import[:]
             model.opset_import.append(make.make_opsetid("", _NEWER[node.op_type]))
-        evaluator = need("onnx.reference", "onnx", "from_onnx").ReferenceEvaluator(model)
+        evaluator = need("onnx.reference", "from_onnx", "'jaxlstm[onnx]'").ReferenceEvaluator(model)
         return dict(zip(kept, map(np.asarray, evaluator.run(None, given)), strict=True))
 
     def _refuse_unfit(self, node: Any) -> None:

@@ -29,7 +29,7 @@ _MOST_ENTRIES, _LONGEST_NAME = 100_000, 1000
 
 def find_torch(path: str | os.PathLike) -> dict[str, Found]:
     """The LSTMs of a checkpoint, in dictionaries at any depth. No code in it is run."""
-    torch = need("torch", "torch", "a PyTorch checkpoint")
+    torch = need("torch", "a PyTorch checkpoint", "torch")
     size = file_size(path)
     if zipfile.is_zipfile(path):
         with open_zip(path) as archive:
@@ -80,7 +80,7 @@ def find_npz(path: str | os.PathLike) -> dict[str, Found]:
 
 def save_torch(params: LSTMParams | CellParams, path: str | os.PathLike) -> None:
     """Write a `state_dict`, which `torch.load(path, weights_only=True)` reads."""
-    torch = need("torch", "torch", "a PyTorch checkpoint")
+    torch = need("torch", "a PyTorch checkpoint", "torch")
 
     def tensor(array: np.ndarray) -> Any:
         if array.dtype == "bfloat16":
