@@ -153,7 +153,7 @@ def _check_rule(cell: Cell, params: LSTMParams, state: Any) -> None:
 
 
 def _time_major(arrays: Arrays, settings: Settings) -> Arrays:
-    """X `[T, B, I]`, resets `[T, B]`, lengths `[B]`, states with B, whatever axes the call had."""
+    """With x `[T, B, I]`, resets `[T, B]`, lengths `[B]`, states with B, whatever axes the call had."""
 
     def expand(tree, axis):
         return jax.tree.map(lambda a: jnp.expand_dims(a, axis), tree)

@@ -26,16 +26,16 @@ def lstm(extra: None, state: LSTMState, x_sums: jax.Array, h_sums: jax.Array) ->
     return LSTMState(h, c), h
 
 
-def activate(sums: Gates) -> Gates:
-    """The gates, from the sums that go into them."""
-    i, f, g, o = sums
+def activate(gate_inputs: Gates) -> Gates:
+    """The gates, from their inputs (pre-activations)."""
+    i, f, g, o = gate_inputs
     return jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
 
 
-def activate_tangent(gates: Gates, d_sums: Gates) -> Gates:
+def activate_tangent(gates: Gates, d_gate_inputs: Gates) -> Gates:
     """The tangent of `activate`, from its results: sigmoid' = s (1 - s), tanh' = 1 - t^2."""
     i, f, g, o = gates
-    d_i, d_f, d_g, d_o = d_sums
+    d_i, d_f, d_g, d_o = d_gate_inputs
     return i * (1 - i) * d_i, f * (1 - f) * d_f, (1 - g * g) * d_g, o * (1 - o) * d_o
 
 

@@ -33,12 +33,11 @@ def check_shape(name: str, array: Any, axes: str, shape: Sequence[int], mend: st
         refuse(name, f"[{axes}] = {show(shape)}", show(array.shape), mend)
 
 
-def check_float(name: str, array: Any) -> None:
+def check_float(name: str, array: Any, mend: str | None = None) -> None:
     """An array of a dtype to compute in."""
+    mend = f"Convert it: {name}.astype(jnp.float32)." if mend is None else mend
     if str(array.dtype) not in FLOATS:
-        refuse(
-            name, f"one of {', '.join(FLOATS)}", str(array.dtype), f"Convert it: {name}.astype(jnp.float32).", TypeError
-        )
+        refuse(name, f"one of {', '.join(FLOATS)}", str(array.dtype), mend, TypeError)
 
 
 def as_array(name: str, value: Any) -> jax.Array:
@@ -96,8 +95,7 @@ def check_sizes(*, input_size: int, hidden_size: int, num_layers: int = 1, proj_
 
 def check_dtype(name: str, dtype: Any) -> None:
     """A dtype to compute in or to hold parameters in."""
-    if str(jnp.dtype(dtype)) not in FLOATS:
-        refuse(name, f"one of {', '.join(FLOATS)}", str(jnp.dtype(dtype)), "Its numbers are floating.", TypeError)
+    check_float(name, jax.ShapeDtypeStruct((), jnp.dtype(dtype)), "Its numbers are floating.")
 
 
 def check_dropout(rate: Any) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxlstm._check import as_array, check_float, check_int, check_shape, refuse, show
 from jaxlstm._names import suffix
-from jaxlstm._types import AXES, Cell, CellParams, LSTMState
+from jaxlstm._types import AXES, REQUIRED, Cell, CellParams, LSTMState, axes_of
 from jaxlstm.cells import LSTM
 
 
@@ -50,7 +50,7 @@ def check_cell_params(
         refuse(name, "LSTMCellParams" if cell == LSTM else "CellParams", type(params).__name__, remedy, TypeError)
     for field in AXES:
         leaf = getattr(params, field)
-        if leaf is None and field in ("weight_ih", "weight_hh"):
+        if leaf is None and field in REQUIRED:
             refuse(f"{name}.{field}{tail}", "an array", "None", "Only biases and weight_hr may be absent.", TypeError)
         if leaf is not None:
             if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
@@ -63,7 +63,7 @@ def check_cell_params(
     weight_ih, G = params.weight_ih, cell.num_gates
     if weight_ih.ndim != 2 or weight_ih.shape[0] % G:
         gates = "the gates i, f, g, o, H each" if cell == LSTM else f"the {G} gates of the cell {cell.name}, H each"
-        refuse(f"{name}.weight_ih{tail}", f"[{G}H, I]", show(weight_ih.shape), f"Rows are {gates}.")
+        refuse(f"{name}.weight_ih{tail}", f"[{axes_of('weight_ih', G)}]", show(weight_ih.shape), f"Rows are {gates}.")
     hidden = weight_ih.shape[0] // G
     input_size = weight_ih.shape[1] if input_size is None else input_size
     output = hidden if params.weight_hr is None else params.weight_hr.shape[0]
@@ -71,11 +71,10 @@ def check_cell_params(
     fit = "All parameters of a cell must agree in H, P and I."
     if cell != LSTM:
         fit += f" The cell {cell.name} has G = {G} gates."
-    for field in ("weight_ih", "weight_hr", "weight_hh", "bias_ih", "bias_hh"):
+    for field in sorted(AXES, key=lambda field: field != "weight_hr"):  # First the one that P was taken from.
         leaf = getattr(params, field)
         if leaf is not None:
-            axes = ", ".join(AXES[field]).replace("G*", str(G))
-            check_shape(f"{name}.{field}{tail}", leaf, axes, [sizes[axis] for axis in AXES[field]], fit)
+            check_shape(f"{name}.{field}{tail}", leaf, axes_of(field, G), [sizes[axis] for axis in AXES[field]], fit)
         if leaf is not None and field == "weight_hr" and not 0 < output < hidden:
             refuse(f"{name}.weight_hr{tail}", f"0 < P < H = {hidden}", f"P = {output}", "Leave it None for P = H.")
     for leaf in jax.tree.leaves(params.extra):

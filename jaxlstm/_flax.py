@@ -91,18 +91,17 @@ def shapes(module) -> dict[str, tuple]:
     return stack_shapes(
         module.input_size,
         module.hidden_size,
+        module.cell.num_gates,
         module.num_layers,
         bias=module.bias,
         bidirectional=module.bidirectional,
         proj_size=_proj_size(module),
-        num_gates=module.cell.num_gates,
     )
 
 
 def one_cells_shapes(module) -> dict[str, tuple]:
     """The shape of each of a cell's parameters, by PyTorch's name."""
-    num_gates = module.cell.num_gates
-    return cell_shapes(module.input_size, module.hidden_size, bias=module.bias, num_gates=num_gates)
+    return cell_shapes(module.input_size, module.hidden_size, module.cell.num_gates, bias=module.bias)
 
 
 def extra_names(module) -> list[str]:

@@ -1,4 +1,4 @@
-"""The GRU cell: its equations, and its derivative from what is cheap to keep of a step.
+"""The GRU cell: its equations, and its derivative from the gates.
 
     r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)        n = tanh(W_in x + b_in + r * (W_hn h + b_hn))
     z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)        h' = (1 - z) * n + z * h
@@ -33,7 +33,7 @@ def gru(extra: None, state: HiddenState, x_sums: jax.Array, h_sums: jax.Array) -
 
 
 def activate(r: jax.Array, z: jax.Array, x_n: jax.Array, h_n: jax.Array, h: jax.Array) -> Gates:
-    """The gates, from the sums that go into them."""
+    """The gates, from their inputs (pre-activations)."""
     r = jax.nn.sigmoid(r)
     return Gates(r, jax.nn.sigmoid(z), jnp.tanh(x_n + r * h_n), h_n, h)
 

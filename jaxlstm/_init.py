@@ -88,7 +88,7 @@ def init_cell(
     """One cell's parameters of checked sizes; `starts` are the four initializers, in the order of the arguments."""
     check_dtype("dtype", dtype)
     bias = check_flag("bias", bias)
-    shapes = cell_shapes(input_size, hidden_size, bias=bias, proj_size=proj_size, num_gates=cell.num_gates)
+    shapes = cell_shapes(input_size, hidden_size, cell.num_gates, bias=bias, proj_size=proj_size)
     keys = jax.random.split(key, len(shapes))
     extra = None
     if cell.init_extra is not None:

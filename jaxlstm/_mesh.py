@@ -1,8 +1,10 @@
-"""What an array's type says of a mesh of devices, and what follows for a computation of ours.
+"""How arrays lie on a mesh of devices, read from their JAX types (`jax.typeof`), and results that lie alike.
 
-Under `jax.shard_map`, with its `check_vma`, a type says over which mesh axes the array varies. On a mesh of `Explicit`
-axes, which is what `jax.make_mesh` makes, a type says over which of them each array axis lies, and each operation must
-be able to tell the same of its result. On `Auto` axes XLA finds a place for everything, and types say nothing.
+Where the caller uses
+- `jax.shard_map` with `check_vma`, an array's type says over which mesh axes its values vary (differ by device);
+- a mesh of `Explicit` axes, as `jax.make_mesh` makes, it says over which mesh axes each array axis is split, and JAX
+  must be able to infer that for every result: `on_auto_axes` states it for us;
+- a mesh of `Auto` axes, it says nothing: XLA chooses.
 """
 
 from collections.abc import Callable
@@ -16,12 +18,15 @@ from jax.sharding import PartitionSpec as P
 
 
 def varying_axes(tree: Any) -> frozenset[str]:
-    """The mesh axes that any array of the tree varies over; none outside `shard_map` or without its `check_vma`."""
+    """The mesh axes that any array of the tree varies over; empty outside `shard_map` or without its `check_vma`."""
     return frozenset().union(*(jax.typeof(leaf).manual_axis_type.varying for leaf in jax.tree.leaves(tree)))
 
 
 def varying_alike(tree: Any, other: Any = None) -> Any:
-    """The tree, each of whose arrays now varies over all axes that any of it, or of `other`, varies over."""
+    """The tree, cast so that each of its arrays varies over every axis that any array in it or in `other` varies over.
+
+    A loop needs this: its carry must have one type at all steps.
+    """
     axes = varying_axes((tree, other))
 
     def cast(leaf):
@@ -44,14 +49,14 @@ def explicit_mesh(tree: Any) -> AbstractMesh | None:
 
 
 def spec_of(array: Any) -> tuple:
-    """Over which mesh axes each axis of an array lies, as its type says it; None for those that it doesn't."""
+    """The mesh axes that each axis of an array is split over, from its type; None for an axis that is not."""
     return tuple(jax.typeof(array).sharding.spec)
 
 
 def on_auto_axes(function: Callable, specs: Any, *args: Any) -> Any:
-    """`function(*args)` with every `Explicit` axis of the arguments' mesh handled as an `Auto` one meanwhile.
+    """`function(*args)`, with the `Explicit` axes of the arguments' mesh turned into `Auto` ones inside.
 
-    XLA then partitions what is inside, which can so be written without a thought of meshes, and JAX differentiates it.
+    So the function needs no sharding of its own: XLA partitions it. JAX can differentiate it.
 
     Args:
         function: of any pytrees.

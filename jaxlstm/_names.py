@@ -10,7 +10,10 @@ from typing import Any
 
 import jax
 
-from jaxlstm._types import LSTMCellParams, LSTMParams
+from jaxlstm._types import AXES, REQUIRED, LSTMCellParams, LSTMParams
+
+NAME = rf"(?P<field>{'|'.join(AXES)})(?P<tail>_l(?P<layer>0|[1-9][0-9]{{0,3}})(?P<reverse>_reverse)?)?"
+"""A parameter's name as a regular expression: its field in `CellParams`, and the tail that `suffix` writes, if any."""
 
 
 def suffix(layer: int, direction: int) -> str:
@@ -110,7 +113,7 @@ def from_named_parameters(leaves: Mapping[str, Any]) -> Any:
     num_directions = 2 if "weight_ih_l0_reverse" in leaves else 1
     tails = [suffix(layer, direction) for layer in range(num_layers) for direction in range(num_directions)] or [""]
     fields = {field for field in LSTMCellParams._fields for tail in tails if field + tail in leaves}
-    expected = {field + tail for field in fields | {"weight_ih", "weight_hh"} for tail in tails}
+    expected = {field + tail for field in fields | set(REQUIRED) for tail in tails}
     for kind, odd in (("missing", expected - set(leaves)), ("surplus", set(leaves) - expected)):
         if odd:
             raise ValueError(

@@ -1,6 +1,9 @@
-"""A cell's rule made ready for `fold`: for all rows of a batch at once, with its derivative as a linear function.
+"""A cell's rule as `fold` needs it: for all rows of a batch at once, and with its derivative.
 
-Arrays have the rows last: state fields `[H, B]`, sums `[G H, B]`, so that a gate is a contiguous block.
+The derivative is a Jacobian-vector product, linear in its tangents, which JAX transposes for the backward pass. For
+the LSTM and the GRU it is written by hand (`KNOWN`); for any other rule `jax.jvp` makes it (`of_cell`).
+
+Arrays have the batch as their last axis: state fields `[H, B]`, gate inputs `[G*H, B]`. So each gate is contiguous.
 """
 
 from collections.abc import Callable
@@ -15,37 +18,37 @@ from jaxlstm._types import Cell, CellParams, HiddenState, LSTMState
 
 
 class Sums(NamedTuple):
-    """What goes into the gates, of the share of x and that of h as much in one as the rule allows."""
+    """The gate inputs, `W_ih x + b_ih` and `W_hh h + b_hh`, already added up wherever the rule would only add them."""
 
     x: jax.Array
-    """`[G H, B]`: `W_ih x + b_ih`, and where the rule only adds the two, `W_hh h + b_hh`."""
+    """`[G*H, B]`: `W_ih x + b_ih`, plus those rows of `W_hh h + b_hh` that are not in `h`."""
     h: jax.Array | None
-    """The rows of `W_hh h + b_hh` that it needs by themselves, if any."""
+    """The rows of `W_hh h + b_hh` that the rule uses by themselves; None for an LSTM, those of n for a GRU."""
 
 
 class Rule(NamedTuple):
-    """A rule over rows, and its derivative from what it keeps of a step."""
+    """A rule over a batch, and its derivative from the residuals that a step leaves for it."""
 
     merge: Callable
-    """`Sums` from x_sums and h_sums, or from their tangents, `[G H, ...]`."""
+    """`Sums` from x_sums and h_sums, or from their tangents, `[G*H, ...]`."""
     adds: bool
-    """Whether that is nothing but their sum."""
+    """Whether `merge` only adds them."""
     run: Callable
-    """From `(extra, state, sums)` to the state, y `[H, B]`, and what is kept for the derivative."""
+    """From `(extra, state, sums)` to the state, y `[H, B]`, and the residuals."""
     tangent: Callable
-    """From `(extra, kept, d_extra, d_state, d_sums)` to `(d_state, d_y)`. Tangents of what is no float are None."""
+    """From `(extra, residuals, d_extra, d_state, d_sums)` to `(d_state, d_y)`; a tangent is None if not of floats."""
     output: Callable
-    """y, from `(extra, kept)`."""
+    """y, from `(extra, residuals)`."""
     h_before: Callable | None
-    """The step's `state.h`, from what is kept; None where the output of the step before is that."""
+    """The step's `state.h`, from the residuals; None where it is the output of the step before."""
 
 
 def of_cell(cell: Cell, extra: Any, state: Any, hidden_size: int) -> Rule:
-    """The rule of a cell, with these parameters of its own and such states, `[..., B]`."""
+    """The rule of a cell whose `extra` and state, `[..., B]`, have these shapes."""
     if cell.rule in KNOWN:
         return KNOWN[cell.rule]
     one_row = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[:-1], a.dtype), state)
-    adds, forgets_h = _uses(cell, jax.tree.map(_shape, extra), one_row, hidden_size)
+    adds, ignores_h = _uses(cell, jax.tree.map(_shape, extra), one_row, hidden_size)
     rows = jax.vmap(cell.rule, in_axes=(None, -1, -1, -1), out_axes=-1)
 
     def apply(extra, state, sums: Sums):
@@ -55,11 +58,11 @@ def of_cell(cell: Cell, extra: Any, state: Any, hidden_size: int) -> Rule:
 
     def run(extra, state, sums: Sums):
         state_after, y = apply(extra, state, sums)
-        return state_after, y, (state._replace(h=None) if forgets_h else state, sums)
+        return state_after, y, (state._replace(h=None) if ignores_h else state, sums)
 
-    def tangent(extra, kept, d_extra, d_state, d_sums: Sums):
-        state, sums = kept
-        if forgets_h:
+    def tangent(extra, residuals, d_extra, d_state, d_sums: Sums):
+        state, sums = residuals
+        if ignores_h:
             state = state._replace(h=jnp.zeros_like(d_state.h))
 
         def of_floats(float_extra, float_state, sums):
@@ -68,13 +71,15 @@ def of_cell(cell: Cell, extra: Any, state: Any, hidden_size: int) -> Rule:
 
         return jax.jvp(of_floats, (floats(extra), floats(state), sums), (d_extra, d_state, d_sums))[1]
 
-    def output(extra, kept):
-        state, sums = kept
-        if forgets_h:
+    def output(extra, residuals):
+        state, sums = residuals
+        if ignores_h:
             state = state._replace(h=jnp.zeros((hidden_size, sums.x.shape[1]), sums.x.dtype))
         return apply(extra, state, sums)[1]
 
-    return Rule(_sum if adds else Sums, adds, run, tangent, output, None if forgets_h else lambda kept: kept[0].h)
+    return Rule(
+        _sum if adds else Sums, adds, run, tangent, output, None if ignores_h else lambda residuals: residuals[0].h
+    )
 
 
 def _sum(x: jax.Array, h: jax.Array) -> Sums:
@@ -89,18 +94,18 @@ def _lstm_run(extra: None, state: LSTMState, sums: Sums):
     return LSTMState(h, c), h, (gates, state.c)
 
 
-def _lstm_tangent(extra: None, kept, d_extra: None, d_state: LSTMState, d_sums: Sums):
+def _lstm_tangent(extra: None, residuals, d_extra: None, d_state: LSTMState, d_sums: Sums):
     del extra, d_extra
-    gates, _ = kept
+    gates, _ = residuals
     d_i, d_f, d_g, d_o = jnp.split(d_sums.x, 4)
     d_gates = _cell.activate_tangent(gates, (d_i, d_f, d_g, d_o))
-    _, (h, c) = jax.jvp(_cell.advance, kept, (d_gates, d_state.c))
+    _, (h, c) = jax.jvp(_cell.advance, residuals, (d_gates, d_state.c))
     return LSTMState(h, c), h
 
 
-def _lstm_output(extra: None, kept):
+def _lstm_output(extra: None, residuals):
     del extra
-    return _cell.advance(*kept)[0]
+    return _cell.advance(*residuals)[0]
 
 
 def _gru_merge(x: jax.Array, h: jax.Array) -> Sums:
@@ -117,22 +122,22 @@ def _gru_run(extra: None, state: HiddenState, sums: Sums):
     return HiddenState(h), h, gates
 
 
-def _gru_tangent(extra: None, kept: _gru_cell.Gates, d_extra: None, d_state: HiddenState, d_sums: Sums):
+def _gru_tangent(extra: None, residuals: _gru_cell.Gates, d_extra: None, d_state: HiddenState, d_sums: Sums):
     del extra, d_extra
     d_r, d_z, d_x_n = jnp.split(d_sums.x, 3)
     assert d_sums.h is not None
-    d_gates = _gru_cell.activate_tangent(kept, d_r, d_z, d_x_n, d_sums.h, d_state.h)
-    _, h = jax.jvp(_gru_cell.advance, (kept,), (d_gates,))
+    d_gates = _gru_cell.activate_tangent(residuals, d_r, d_z, d_x_n, d_sums.h, d_state.h)
+    _, h = jax.jvp(_gru_cell.advance, (residuals,), (d_gates,))
     return HiddenState(h), h
 
 
-def _gru_output(extra: None, kept: _gru_cell.Gates):
+def _gru_output(extra: None, residuals: _gru_cell.Gates):
     del extra
-    return _gru_cell.advance(kept)
+    return _gru_cell.advance(residuals)
 
 
 KNOWN = {
-    # Active gates and c, 5 H numbers a step and row, from which no exponential is taken again.
+    # Residuals of the LSTM are the gates and c, 5 H numbers a step and row, so that no exponential is computed twice.
     _cell.lstm: Rule(_sum, True, _lstm_run, _lstm_tangent, _lstm_output, None),
     _gru_cell.gru: Rule(_gru_merge, False, _gru_run, _gru_tangent, _gru_output, None),
 }
@@ -140,7 +145,7 @@ KNOWN = {
 
 
 def _uses(cell: Cell, extra: Any, state: Any, hidden_size: int) -> tuple[bool, bool]:
-    """Whether the rule only adds the two sums, and whether h is its output before and nothing else to it."""
+    """What the rule's jaxpr shows: whether it only adds x_sums and h_sums; whether it ignores h, and returns y as h."""
     sums = jax.ShapeDtypeStruct((cell.num_gates, hidden_size), state.h.dtype)
     jaxpr = jax.make_jaxpr(cell.rule)(extra, state, sums, sums).jaxpr
     *_, x_sums, h_sums = jaxpr.invars
@@ -164,7 +169,7 @@ def _shape(a: jax.Array) -> jax.ShapeDtypeStruct:
 
 
 def step(cell: Cell, params: CellParams, state: Any, x: jax.Array) -> tuple[Any, jax.Array]:
-    """State and output after one step of x `[B, I]`, or `[I]`, accumulated in the state's dtype; rows come first."""
+    """State and output after one step of x `[B, I]`, or `[I]`, accumulated in the state's dtype; here B comes first."""
     dtype = state.h.dtype
 
     def matmul(x, weight):
@@ -193,7 +198,7 @@ def is_float(a: Any) -> bool:
 
 
 def floats(tree: Any, like: Any = None) -> Any:
-    """The tree, with None for each leaf that is no float, in `like` if that is given."""
+    """The tree, with None in place of each leaf that is no float; `like`, if given, decides which those are."""
     return jax.tree.map(lambda a, b: a if is_float(b) else None, tree, tree if like is None else like)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from jaxlstm._names import suffix
-from jaxlstm._types import AXES
+from jaxlstm._types import AXES, BIASES
 
 
 class Shape(tuple):
@@ -14,7 +14,7 @@ class Shape(tuple):
 
     num_gates: int
 
-    def __new__(cls, sizes: Iterable[int], num_gates: int = 4):
+    def __new__(cls, sizes: Iterable[int], num_gates: int):
         """The shape `sizes`, whose rows are `num_gates` gates."""
         shape = super().__new__(cls, sizes)
         shape.num_gates = num_gates
@@ -22,11 +22,11 @@ class Shape(tuple):
 
 
 def cell_shapes(
-    input_size: int, hidden_size: int, *, bias: bool = True, proj_size: int = 0, num_gates: int = 4
+    input_size: int, hidden_size: int, num_gates: int, *, bias: bool = True, proj_size: int = 0
 ) -> dict[str, tuple]:
     """The shape of each parameter that a cell of these sizes has, by its name in `CellParams`."""
     sizes = {"G*H": num_gates * hidden_size, "I": input_size, "H": hidden_size, "P": proj_size or hidden_size}
-    absent = () if bias else ("bias_ih", "bias_hh")
+    absent = () if bias else BIASES
     if not proj_size:
         absent = (*absent, "weight_hr")
     return {
@@ -48,12 +48,12 @@ def layer_input_sizes(
 def stack_shapes(
     input_size: int,
     hidden_size: int,
+    num_gates: int,
     num_layers: int = 1,
     *,
     bias: bool = True,
     bidirectional: bool = False,
     proj_size: int = 0,
-    num_gates: int = 4,
 ) -> dict[str, tuple]:
     """The shape of each parameter that a stack of these sizes has, by PyTorch's name."""
     inputs = layer_input_sizes(input_size, hidden_size, num_layers, bidirectional=bidirectional, proj_size=proj_size)
@@ -61,5 +61,5 @@ def stack_shapes(
         name + suffix(layer, direction): shape
         for layer, size in enumerate(inputs)
         for direction in range(1 + bidirectional)
-        for name, shape in cell_shapes(size, hidden_size, bias=bias, proj_size=proj_size, num_gates=num_gates).items()
+        for name, shape in cell_shapes(size, hidden_size, num_gates, bias=bias, proj_size=proj_size).items()
     }

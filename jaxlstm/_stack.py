@@ -35,12 +35,13 @@ class Layer(Protocol):
             cell: its rule and what goes with it.
             params: of one cell.
             x: `[T, B, I]`, zero at padding.
-            state: of type `cell.state`, h `[B, P]`, others `[B, ...]`, floats in the dtype to accumulate in; where the
-                run sets out from.
-            reset_state: the same of what a row begins anew from, zero if None.
-            lengths: `int[B]`, or None if every step counts. Past a row's length its state stands still and its
+            state: the initial one, of type `cell.state`, h `[B, P]`, others `[B, ...]`, floats in the dtype to
+                accumulate in.
+            reset_state: like `state`, what a reset puts in its place; zero if None.
+            lengths: `int[B]`, or None if every step counts. Past a row's length its state stays as it is and its
                 output is 0.
-            begins: `bool[T, B]`, or None: the row begins anew before step t, whichever way time runs. False at padding.
+            begins: `bool[T, B]`, or None: reset the row's state before taking step t, in either direction. False at
+                padding.
             reverse: from step T-1 down to 0.
 
         Returns:
@@ -63,12 +64,12 @@ def h_before(
     valid: jax.Array | None,
     reverse: bool,
 ) -> jax.Array:
-    """The h that each step of a layer set out from, `[T, B, P]`.
+    """The h that each step of a layer was given, `[T, B, P]`: the output of the step before it.
 
     Args:
         y: the layer's output, `[T, B, P]`.
         h: of the initial state, `[B, P]`.
-        reset_h: of what a row begins anew from, `[B, P]`; zero if None.
+        reset_h: of the reset state, `[B, P]`; zero if None.
         begins: `bool[T, B]`, or None.
         valid: `bool[T, B]`, or None.
         reverse: whether the layer ran from step T-1 down to 0.
@@ -82,22 +83,21 @@ def h_before(
     return jnp.where(begins[:, :, None], 0 if reset_h is None else reset_h.astype(y.dtype), h)
 
 
-def where_rows(mask: jax.Array, there: Any, elsewhere: Any, *, axis: int = 0) -> Any:
-    """State `there`, zero if None, in the rows of the mask `bool[B]`, and `elsewhere` in others; B is that axis.
+def where_rows(mask: jax.Array, new: Any, old: Any, *, axis: int = 0) -> Any:
+    """`jnp.where(mask, new, old)` for states: the mask `bool[B]` picks rows, which lie along `axis` of each array.
 
-    What has no zero, a key, is `elsewhere` then.
+    Where `new` is None it is zero; a `jax.random` key, which has no zero, then stays the old one.
     """
 
-    def choose(there, elsewhere):
-        if jnp.issubdtype(elsewhere.dtype, jax.dtypes.extended) and there is None:
-            return elsewhere
-        others = [k for k in range(elsewhere.ndim) if k != axis % elsewhere.ndim]
-        zero = jnp.zeros((), elsewhere.dtype)
-        return jnp.where(jnp.expand_dims(mask, others), zero if there is None else there, elsewhere)
+    def choose(new, old):
+        if new is None and jnp.issubdtype(old.dtype, jax.dtypes.extended):
+            return old
+        other_axes = [k for k in range(old.ndim) if k != axis % old.ndim]
+        return jnp.where(jnp.expand_dims(mask, other_axes), jnp.zeros((), old.dtype) if new is None else new, old)
 
-    if there is None:
-        return jax.tree.map(functools.partial(choose, None), elsewhere)
-    return jax.tree.map(choose, there, elsewhere)
+    if new is None:
+        return jax.tree.map(functools.partial(choose, None), old)
+    return jax.tree.map(choose, new, old)
 
 
 def dropout_mask(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
@@ -107,11 +107,14 @@ def dropout_mask(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
     return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0)
 
 
-def _travel(resets: jax.Array, reverse: bool) -> tuple[jax.Array, jax.Array | None]:
-    """`resets` seen by one direction: where to begin anew before a step, and which rows end cleared."""
+def _as_run(resets: jax.Array, reverse: bool) -> tuple[jax.Array, jax.Array | None]:
+    """Resets for one direction: before which steps `[T, B]` to reset the state, and in which rows `[B]` the final one.
+
+    A reset at t separates step t-1 from step t. Forward, that is before step t. In reverse it is before step t-1, and
+    a reset at 0 comes after the last step taken.
+    """
     if not reverse:
         return resets, None
-    # A new sequence begins at t, so the reverse run, having taken step t, hands nothing on to t-1.
     return jnp.concatenate([resets[1:], jnp.zeros_like(resets[:1])]), resets[0]
 
 
@@ -145,10 +148,10 @@ def stack(
         outputs = []
         for reverse, cell_params in enumerate(directions):
             k = len(final_states)
-            start, anew = jax.tree.map(lambda a: a[k], (state, reset_state))  # noqa: B023
+            initial, after_reset = jax.tree.map(lambda a: a[k], (state, reset_state))  # noqa: B023
             with jax.named_scope(cell.name + suffix(number, reverse)):
                 run = functools.partial(layer, cell, cell_params)
-                y, final = _direction(run, x, start, anew, lengths, resets, empty, reverse=bool(reverse))
+                y, final = _direction(run, x, initial, after_reset, lengths, resets, empty, reverse=bool(reverse))
             outputs.append(y)
             final_states.append(final)
         x = jnp.concatenate(outputs, axis=-1)
@@ -166,9 +169,9 @@ def _direction(
     *,
     reverse: bool,
 ) -> tuple[jax.Array, Any]:
-    """One direction of one layer, which knows of resets only where to begin anew; `empty` `bool[B]` has no step."""
-    begins, cleared = (None, None) if resets is None else _travel(resets, reverse)
-    # A row without a step hands its state on past the layer: inside, even a NaN of it would meet the others' weights.
+    """One direction of one layer; `empty` `bool[B]` are the rows of length 0."""
+    begins, cleared = (None, None) if resets is None else _as_run(resets, reverse)
+    # An empty row's state goes around the layer: inside, a NaN in it would reach the gradients of shared weights.
     start = state if empty is None else where_rows(empty, None, state)
     y, final = run(x, start, reset_state, lengths=lengths, begins=begins, reverse=reverse)
     if empty is not None:

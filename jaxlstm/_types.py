@@ -47,7 +47,24 @@ AXES = {
     "bias_hh": ("G*H",),
     "weight_hr": ("P", "H"),
 }
-"""The axes of each parameter that every cell may have."""
+"""The one table of a cell's parameters: names and axes, from which shapes, checks, names in files and specs come."""
+
+REQUIRED = tuple(name for name in AXES if name not in CellParams._field_defaults)
+"""Those that no cell is without."""
+
+BIASES = tuple(name for name, axes in AXES.items() if len(axes) == 1)
+"""Those that a cell has all of or none."""
+
+
+def rows_of(num_gates: int | None) -> str:
+    """The axis of the gates as messages have it: "4H", "H" of one gate, "G*H" where G is not known."""
+    return "G*H" if num_gates is None else f"{num_gates}H" if num_gates > 1 else "H"
+
+
+def axes_of(name: str, num_gates: int | None = None) -> str:
+    """A parameter's axes as messages have them: "4H, I"."""
+    return ", ".join(AXES[name]).replace("G*H", rows_of(num_gates))
+
 
 LSTMParams: TypeAlias = tuple[tuple[CellParams, ...], ...]
 """`params[layer][direction]`: direction 0 runs forward in time, 1 (if there) in reverse."""

@@ -82,8 +82,8 @@ class LSTMRule:
         h = o * self.output_activation(_normalize(c, extra["c_norm"]) if self.layer_norm else c)
         return LSTMState(h, c), h
 
-    def _clipped(self, sums: jax.Array) -> jax.Array:
-        return sums if self.clip is None else jnp.clip(sums, -self.clip, self.clip)
+    def _clipped(self, gate_input: jax.Array) -> jax.Array:
+        return gate_input if self.clip is None else jnp.clip(gate_input, -self.clip, self.clip)
 
     def init_extra(self, key: jax.Array, hidden_size: int, dtype: Any) -> dict[str, Any]:
         """Peepholes as PyTorch's weights, gains of 1 and shifts of 0."""
@@ -125,7 +125,7 @@ def lstm(
     cell_activation: Callable[[jax.Array], jax.Array] = jnp.tanh,
     output_activation: Callable[[jax.Array], jax.Array] = jnp.tanh,
 ) -> Cell:
-    """A variant of the LSTM; options combine. The sums of a gate are written as its letter, as in `jaxlstm.lstm`.
+    """A variant of the LSTM; options combine. Inside an activation, a letter is the gate's input.
 
         i = sigmoid(clip(i + p_i * c))        f = sigmoid(clip(f + p_f * c))        g = tanh(clip(g))
         c' = f * c + i * g                    o = sigmoid(clip(o + p_o * c'))       h' = o * tanh(norm(c'))
@@ -137,7 +137,7 @@ def lstm(
             with gain and shift in `extra` (Ba, Kiros & Hinton 2016). Shifts are biases, and biases would be normalized,
             so leave them out: `bias=False`.
         coupled: whether the forget gate is 1 - i (ONNX's `input_forget`); f's rows stay among the parameters, unused.
-        clip: a bound of what goes into the gates' activations, after peepholes; None for no bound (ONNX's `clip`).
+        clip: a bound of the gates' inputs (pre-activations), peepholes included; None for no bound (ONNX's `clip`).
         gate_activation: in place of the sigmoid of i, f, o (Keras's `recurrent_activation`); of arrays `[H]`.
         cell_activation: in place of g's tanh.
         output_activation: in place of the tanh of c' (Keras's `activation` is both).

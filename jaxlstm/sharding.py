@@ -56,11 +56,11 @@ import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxlstm._names import NAME
 from jaxlstm._types import AXES, LSTMState
+from jaxlstm.cells import LSTM
 
 Axis: TypeAlias = str | tuple[str, ...]
-
-_NAME = re.compile(rf"({'|'.join(AXES)})(_l\d+(_reverse)?)?")
 
 
 def param_specs(params: Any, model: str | None = None) -> Any:
@@ -170,11 +170,11 @@ class _Units(NamedTuple):
 def _field(path) -> tuple[Any, str] | None:
     """Which cell's parameter a path leads to, if to any, and which of them."""
     names = [str(getattr(key, "key", getattr(key, "name", ""))) for key in path]
-    found = next(((k, match) for k, match in enumerate(map(_NAME.fullmatch, names)) if match), None)
+    found = next(((k, match) for k, match in enumerate(re.fullmatch(NAME, name) for name in names) if match), None)
     if found is None:
         return None
     place, match = found
-    return (jax.tree_util.keystr(path[:place]), match[2], jax.tree_util.keystr(path[place + 1 :])), match[1]
+    return (jax.tree_util.keystr(path[:place]), match["tail"], jax.tree_util.keystr(path[place + 1 :])), match["field"]
 
 
 def _num_gates(tree: Any) -> dict[Any, int]:
@@ -197,7 +197,7 @@ def _units(path, leaf, num_gates: dict[Any, int]) -> _Units | None:
     cell, name = field
     own_axes = AXES[name]
     rows = "G*H" in own_axes
-    axis, gates = (own_axes.index("G*H"), num_gates.get(cell, 4)) if rows else (own_axes.index("H"), 1)
+    axis, gates = (own_axes.index("G*H"), num_gates.get(cell, LSTM.num_gates)) if rows else (own_axes.index("H"), 1)
     units = _Units(leaf.ndim - len(own_axes) + axis, gates)
     # An optimizer may keep other shapes under a parameter's name, as Adafactor does.
     return units if leaf.ndim >= len(own_axes) and leaf.shape[units.axis] % gates == 0 else None

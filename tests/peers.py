@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxlstm
-from jaxlstm.interop._cells import cell_told_by
+from jaxlstm.interop._cells import cell_of_params
 
 T, B, I, H = 5, 2, 3, 4  # noqa: E741
 X = jnp.asarray(np.random.default_rng(0).normal(size=(B, T, I)), jnp.float32)
@@ -21,5 +21,5 @@ def shaken(tree: Any) -> Any:
 
 def assert_runs_as(params: Any, expected: Any, cell: jaxlstm.Cell | None = None) -> None:
     """Ours, by the cell that they tell or by this one, gives what theirs gave."""
-    y, _ = jaxlstm.fold(cell or cell_told_by(params), params, X, batch_first=True)
+    y, _ = jaxlstm.fold(cell or cell_of_params(params), params, X, batch_first=True)
     np.testing.assert_allclose(y, expected, rtol=5e-5, atol=2e-6)

@@ -12,7 +12,7 @@ from PIL import Image, ImageColor
 from rich.console import Console
 
 from jaxlstm import cli
-from jaxlstm.cli.bench import _crew, _rounds, bench
+from jaxlstm.cli.bench import _rounds, _workers, bench
 from jaxlstm.cli.bench._agree import difference
 from jaxlstm.cli.bench._plot import STYLES
 from jaxlstm.cli.bench._report import LEGEND, show
@@ -71,11 +71,11 @@ def report(tmp_path_factory):
     """One run in both modes of what every environment has, of what must fail, and of what is not there."""
     folder = tmp_path_factory.mktemp("bench")
     asked = []
-    ask = _crew.Crew.ask
+    ask = _workers.Workers.ask
 
-    def listening(crew, name, do, **request):
+    def listening(workers, name, do, **request):
         asked.append((name, do, request.get("mode")))
-        return ask(crew, name, do, **request)
+        return ask(workers, name, do, **request)
 
     with pytest.MonkeyPatch.context() as patch:
         for name, (source, _) in BROKEN.items():
@@ -83,7 +83,7 @@ def report(tmp_path_factory):
             patch.setitem(PEERS, name, Peer(name.title(), name, "jaxlstm", "jaxlstm"))
         patch.setitem(PEERS, "absent", Peer("Absent", "absent", "no_such_package", "no-such-distribution"))
         patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
-        patch.setattr(_crew.Crew, "ask", listening)
+        patch.setattr(_workers.Workers, "ask", listening)
         patch.setattr(_rounds, "ROUND_S", 0.01)
         patch.setattr(_rounds, "PAUSE_S", 0.0)
         peers = ["numb", "careful", "linen", "careless", "disorderly", "nnx", "absent"]
@@ -221,7 +221,7 @@ def test_draws_a_picture(report):
 )
 def test_refuses_bad_input(arguments, complaint, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(_crew.subprocess, "Popen", None)  # Nothing may be started.
+    monkeypatch.setattr(_workers.subprocess, "Popen", None)  # Nothing may be started.
     with pytest.raises(SystemExit) as end:
         cli.main(["bench", *arguments])
     assert end.value.code == 2

@@ -275,11 +275,18 @@ def test_what_cannot_be_done_is_said_in_one_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ending", "library"), [("pt", "torch"), ("pth", "torch"), ("onnx", "onnx"), ("h5", "keras"), ("keras", "keras")]
+    ("ending", "library", "install"),
+    [
+        ("pt", "torch", "torch"),
+        ("pth", "torch", "torch"),
+        ("onnx", "onnx", "'jaxlstm[onnx]'"),
+        ("h5", "keras", "'jaxlstm[keras]'"),
+        ("keras", "keras", "'jaxlstm[keras]'"),
+    ],
 )
-def test_missing_libraries_are_named(ending, library, tmp_path, monkeypatch):
+def test_missing_libraries_are_named(ending, library, install, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)
     path = tmp_path / "in.npz"
     _files.save(STACK, path)
-    assert refused(convert, path, tmp_path / f"out.{ending}").endswith(f"needs {library}: pip install {library}")
+    assert refused(convert, path, tmp_path / f"out.{ending}").endswith(f"needs {library}: pip install {install}")
     assert [each.name for each in tmp_path.iterdir()] == ["in.npz"]

@@ -130,7 +130,7 @@ MALFORMED = {
     "leading zero": ("plain", with_leaf("weight_ih_l01", ones(20, 5)), ValueError, "m.weight_ih_l01: not a param"),
     "cell and stack": ("plain", with_leaf("weight_ih", ones(20, 3)), ValueError, "m.weight_ih: not a param"),
     "an integer": ("plain", with_leaf("bias_ih_l0", ones(20, dtype=np.int8)), TypeError, "m.bias_ih_l0: expected one"),
-    "a scalar": ("plain", with_leaf("weight_ih_l0", ones()), ValueError, r"m.weight_ih_l0: expected \[4H, I\]"),
+    "a scalar": ("plain", with_leaf("weight_ih_l0", ones()), ValueError, r"m.weight_ih_l0: expected \[G\*H, I\]"),
     "not gates": ("plain", with_leaf("weight_ih_l0", ones(18, 3)), ValueError, r"m.weight_ih_l0: .* got \[18, 3\]"),
     "no hidden": ("plain", with_leaf("weight_ih_l0", ones(0, 3)), ValueError, r"m.weight_ih_l0: .* got \[0, 3\]"),
     "two gates": (

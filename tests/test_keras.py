@@ -249,6 +249,6 @@ def test_hard_sigmoid_of_an_old_file_is_refused(tmp_path):
 def test_missing_library_is_named(monkeypatch, tmp_path):
     save_keras_2(tmp_path / "model.h5", named("lstm_1/lstm_1/", three()))
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(ImportError, match=re.escape("a Keras file needs h5py: pip install h5py")):
+    with pytest.raises(ImportError, match=re.escape("a Keras file needs h5py: pip install 'jaxlstm[keras]'")):
         from_keras(tmp_path / "model.h5")
     assert from_keras(three())[0][0].weight_ih.shape == (4 * H, I)

@@ -186,5 +186,5 @@ def test_exports_that_onnx_has_no_words_for(tmp_path):
 @pytest.mark.parametrize("call", [from_onnx, lambda path: to_onnx(stack(), path)], ids=["from_onnx", "to_onnx"])
 def test_missing_library_is_named(call, monkeypatch, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
-    with pytest.raises(ImportError, match="needs onnx: pip install onnx"):
+    with pytest.raises(ImportError, match=r"needs onnx: pip install 'jaxlstm\[onnx\]'"):
         call(tmp_path / "lstm.onnx")

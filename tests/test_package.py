@@ -94,7 +94,7 @@ def test_metadata_is_complete(site):
     assert "Typing :: Typed" in metadata.get_all("Classifier", [])
     assert {"bench", "cli", "notebooks", "test", "tpu"} <= set(metadata.get_all("Provides-Extra", []))
     required = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
-    assert {re.split("[<>=]", line)[0].strip() for line in required} == {"jax", "flax", "optax", "safetensors"}
+    assert {re.split("[<>=]", line)[0].strip() for line in required} == {"jax", "flax", "numpy", "optax", "safetensors"}
 
 
 def test_wheel_runs_away_from_this_checkout(site, tmp_path):

@@ -29,7 +29,7 @@ from jaxlstm.cli._model import (
     state_shape,
     train_step,
 )
-from jaxlstm.cli._progress import Tell, progress
+from jaxlstm.cli._progress import Update, progress
 from jaxlstm.cli._windows import ScoredWindow
 
 
@@ -62,13 +62,13 @@ def fit(out: Path, job: Job, mesh: Mesh, *, resume: bool) -> TrainState:
         metrics = _run.Metrics(out, start) if leads else contextlib.nullcontext()
         done, total = start * characters, config.steps * characters
         bar = progress(total, done, unit="char") if leads else contextlib.nullcontext()
-        with metrics as lines, bar as tell:
-            log = _Log(lines, tell, config)
+        with metrics as lines, bar as update:
+            log = _Log(lines, update, config)
             stop, unread = 0, None
             for step in range(start + 1, config.steps + 1):
                 window = spread(mesh, WINDOW_SPECS, job.windows[step - 1])
-                told = spread(mesh, P(BATCH), np.full(mesh.size, signals[0] if signals else 0, np.int32))
-                state, result = train_step(config, model, mesh, state, window, told)
+                stop_signal = spread(mesh, P(BATCH), np.full(mesh.size, signals[0] if signals else 0, np.int32))
+                state, result = train_step(config, model, mesh, state, window, stop_signal)
                 # A step's result is read while the next step is being computed, so that the device never waits.
                 # All processes read the same in it, and stop together.
                 if unread is not None:
@@ -76,7 +76,7 @@ def fit(out: Path, job: Job, mesh: Mesh, *, resume: bool) -> TrainState:
                     stop = int(unread.stop)
                 unread = result
                 if step % config.save_every == 0 or step == config.steps:
-                    log.tell(step, "  scoring the held-out text")
+                    log.update(step, "  scoring the held-out text")
                     score = held_out_bits(model, mesh, state, job.scored)
                     log(step, float(result.loss), held_out_bits_per_character=score)
                     stop = stop or int(result.stop)
@@ -126,8 +126,8 @@ def _diverged(words: str) -> click.ClickException:
 class _Log:
     """Writes a step's loss to the metrics, and shows it beside the characters read; None is no place for it."""
 
-    def __init__(self, metrics: _run.Metrics | None, tell: Tell | None, config: TrainConfig):
-        self._metrics, self._tell, self._steps = metrics, tell, config.steps
+    def __init__(self, metrics: _run.Metrics | None, update: Update | None, config: TrainConfig):
+        self._metrics, self._update, self._steps = metrics, update, config.steps
         self._characters = config.batch * config.window
         self._loss = ""
 
@@ -139,9 +139,9 @@ class _Log:
         if self._metrics is not None:
             self._metrics.write(step=step, characters=characters, loss=loss, bits_per_character=bits, **more)
         self._loss = f"  loss {loss:.3f}, {bits:.3f} bits/char"
-        self.tell(step)
+        self.update(step)
 
-    def tell(self, step: int, doing: str = "") -> None:
+    def update(self, step: int, doing: str = "") -> None:
         """Show what is being done."""
-        if self._tell is not None:
-            self._tell(step * self._characters, f"{step}/{self._steps}{self._loss}{doing}")
+        if self._update is not None:
+            self._update(step * self._characters, f"{step}/{self._steps}{self._loss}{doing}")

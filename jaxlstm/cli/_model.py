@@ -139,12 +139,12 @@ def check_memory(record: Record, mesh: Mesh) -> None:
 
 @functools.partial(jax.jit, static_argnames=("config", "model", "mesh"), donate_argnames="state")
 def train_step(
-    config: TrainConfig, model: CharacterModel, mesh: Mesh, state: TrainState, window: Window, told: jax.Array
+    config: TrainConfig, model: CharacterModel, mesh: Mesh, state: TrainState, window: Window, stop_signal: jax.Array
 ) -> tuple[TrainState, Result]:
-    """One step of truncated backpropagation; `told`, a number for each device, is the signal to stop, or 0."""
+    """One step of truncated backpropagation; `stop_signal`, a number for each device, is the signal to stop, or 0."""
 
     @_by_device(mesh, (STATE_SPECS, WINDOW_SPECS, P(BATCH)), (STATE_SPECS, P()))
-    def on_device(state: TrainState, window: Window, told: jax.Array) -> tuple[TrainState, Result]:
+    def on_device(state: TrainState, window: Window, stop_signal: jax.Array) -> tuple[TrainState, Result]:
         carry = jax.tree.map(lambda a: jnp.where(window.begins, 0, a), state.carry)
         dropout_key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         dropout_key = jax.random.fold_in(dropout_key, jax.lax.axis_index(BATCH))
@@ -159,9 +159,9 @@ def train_step(
         with jax.numpy_dtype_promotion("standard"):  # Adam's count of steps is an integer among floats (optax 0.2.8).
             updates, opt_state = _optimizer(config).update(gradients, state.opt_state, state.params)
         after = TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state, carry)
-        return after, Result(loss, jax.lax.pmax(told.max(), BATCH))
+        return after, Result(loss, jax.lax.pmax(stop_signal.max(), BATCH))
 
-    return on_device(state, window, told)
+    return on_device(state, window, stop_signal)
 
 
 def _nats(logits: jax.Array, targets: jax.typing.ArrayLike) -> jax.Array:

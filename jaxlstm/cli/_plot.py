@@ -14,17 +14,17 @@ LINES = {"gzip": "-", "bzip2": "--", "xz": ":"}
 """How each yardstick is drawn."""
 
 
-def plot_loss(path: Path, lines: list[dict[str, Any]], sticks: dict[str, Yardstick]) -> None:
+def plot_loss(path: Path, lines: list[dict[str, Any]], compressed: dict[str, Yardstick]) -> None:
     """Write a PNG of training and held-out bits per character over the characters read, with the yardsticks.
 
     Raises:
         OSError: it can't be written.
     """
     with naming(path), replacing(path) as temporary:
-        draw(lines, sticks).savefig(temporary, format="png")
+        draw(lines, compressed).savefig(temporary, format="png")
 
 
-def draw(lines: list[dict[str, Any]], sticks: dict[str, Yardstick]) -> Figure:
+def draw(lines: list[dict[str, Any]], compressed: dict[str, Yardstick]) -> Figure:
     """The picture of these lines of metrics."""
     held_out = "held_out_bits_per_character"
     characters = np.array([line["characters"] for line in lines])
@@ -39,8 +39,8 @@ def draw(lines: list[dict[str, Any]], sticks: dict[str, Yardstick]) -> Figure:
     # As in the table: first what has read the training text, as the LSTM has.
     for way, colour in (("after", "0.2"), ("alone", "0.65")):
         of = "held-out text behind the training text" if way == "after" else "held-out text alone"
-        for name, stick in sticks.items():
-            value = getattr(stick, way)
+        for name, bits_of in compressed.items():
+            value = getattr(bits_of, way)
             axes.axhline(value, color=colour, linestyle=LINES[name], linewidth=1, label=f"{name}, {of}, {value:.2f}")
     axes.set_xlabel("characters read")
     axes.set_ylabel("bits per character")

@@ -61,14 +61,14 @@ def _check_port(port: int) -> None:
 
 
 @contextlib.contextmanager
-def joined(members: Processes | None, told: Any) -> Iterator[None]:
+def joined(members: Processes | None, settings: Any) -> Iterator[None]:
     """Within it all processes are there; without any it does nothing.
 
     Should one be lost, this one ends at once with exit status 1 or by SIGABRT, and one line of error.
 
     Args:
         members: the processes.
-        told: what each process must have been told alike, as anything that prints alike.
+        settings: what must be the same in every process; compared as it prints.
 
     Raises:
         click.UsageError: they were not.
@@ -87,7 +87,7 @@ def joined(members: Processes | None, told: Any) -> Iterator[None]:
         shutdown_timeout_seconds=PATIENCE,
     )
     try:
-        _check_alike(told)
+        _check_alike(settings)
         yield
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         if isinstance(error, ValueError) and "Gloo" not in str(error):  # Which is what its errors are.
@@ -99,8 +99,8 @@ def joined(members: Processes | None, told: Any) -> Iterator[None]:
     jax.distributed.shutdown()
 
 
-def _check_alike(told: Any) -> None:
-    digest = np.frombuffer(hashlib.sha256(repr(told).encode()).digest(), np.uint8)
+def _check_alike(settings: Any) -> None:
+    digest = np.frombuffer(hashlib.sha256(repr(settings).encode()).digest(), np.uint8)
     digests = multihost_utils.process_allgather(digest, tiled=True).reshape(-1, len(digest))
     if (digests != digests[0]).any():
         raise click.UsageError("The processes were given different texts or options. Give all of them the same.")

@@ -14,12 +14,12 @@ from jaxlstm.cli._streams import Screen, say
 INTERVAL = 5.0
 """Seconds from one line to the next."""
 
-Tell = Callable[[int, str], None]
+Update = Callable[[int, str], None]
 """Hears what is done, as a count, and what there is to say of it."""
 
 
 @contextlib.contextmanager
-def progress(total: int, done: int = 0, *, unit: str | None = None, refresh_per_second: float = 10) -> Iterator[Tell]:
+def progress(total: int, done: int = 0, *, unit: str | None = None, refresh_per_second: float = 10) -> Iterator[Update]:
     """Show a count that goes from `done` to `total`, the time left, and the speed if there is a unit to give it in."""
     console = Console(file=Screen())  # pyright: ignore[reportArgumentType] - all of a file that it needs
     if not console.is_terminal:

@@ -21,9 +21,9 @@ def report(out: Path, job: Job, state: TrainState) -> None:
     """Write `loss.png`, and print the score, a sample, and where things are."""
     record, lines = job.record, _run.read_metrics(out)
     say(f"Compressing the text with {', '.join(COMPRESSORS)} to compare, and drawing the losses.")
-    sticks = yardsticks(job.train_text, job.held_out)
-    plot_loss(out / _run.PLOT, lines, sticks)
-    Console().print(_table(lines[-1]["held_out_bits_per_character"], sticks))
+    compressed = yardsticks(job.train_text, job.held_out)
+    plot_loss(out / _run.PLOT, lines, compressed)
+    Console().print(_table(lines[-1]["held_out_bits_per_character"], compressed))
     model = make_model(record.config, record.vocabulary)
     prompt = default_prompt(record.vocabulary)
     text = continuation(
@@ -33,12 +33,12 @@ def report(out: Path, job: Job, state: TrainState) -> None:
     click.echo(f"Losses, their picture and checkpoints are in {out}. More text: jaxlstm sample {shlex.quote(str(out))}")
 
 
-def _table(score: float, sticks: dict[str, Yardstick]) -> Table:
+def _table(score: float, compressed: dict[str, Yardstick]) -> Table:
     table = Table(title="Bits per character of the held-out text", title_justify="left")
     table.add_column("")
     table.add_column("having read the training text", justify="right")
     table.add_column("on its own", justify="right")
     table.add_row("this LSTM", f"{score:.3f}", "")
-    for name, stick in sticks.items():
-        table.add_row(name, f"{stick.after:.3f}", f"{stick.alone:.3f}")
+    for name, bits_of in compressed.items():
+        table.add_row(name, f"{bits_of.after:.3f}", f"{bits_of.alone:.3f}")
     return table

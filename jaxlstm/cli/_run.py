@@ -69,9 +69,9 @@ def write(out: Path, record: Record) -> None:
     Raises:
         OSError: it can't be written.
     """
-    told = dataclasses.asdict(record)
+    fields = dataclasses.asdict(record)
     with naming(out / CONFIG), replacing(out / CONFIG) as temporary:
-        temporary.write_text(json.dumps(told | {_DIGEST: _digest(told)}, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(fields | {_DIGEST: _digest(fields)}, indent=2) + "\n", encoding="utf-8")
 
 
 def tidy(out: Path) -> None:
@@ -82,7 +82,7 @@ def tidy(out: Path) -> None:
 
 
 def load(out: Path) -> Record:
-    """What the run was told.
+    """The configuration that a run began with.
 
     Raises:
         click.UsageError: the folder holds no run, or one that is damaged or of another version.
@@ -103,8 +103,8 @@ def load(out: Path) -> Record:
         ) from error
 
 
-def _digest(told: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+def _digest(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def was_begun(out: Path) -> bool:

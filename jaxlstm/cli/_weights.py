@@ -15,7 +15,7 @@ from jaxlstm._types import CellParams, LSTMParams
 from jaxlstm.cli._isolated import isolated
 from jaxlstm.cli._signals import in_order
 from jaxlstm.interop import _files
-from jaxlstm.interop._cells import cell_told_by, check, kind_of, printable, reading, stacked
+from jaxlstm.interop._cells import cell_of_params, check, kind_of, printable, reading, stacked
 from jaxlstm.interop._found import Found, listed, pick
 
 _REVERSE = "runs over time in reverse only, which no parameter tells: flip x in time"
@@ -51,8 +51,8 @@ def convert(source: Path, target: Path, prefix: str | None, nodes: tuple[str, ..
     with _in_one_line(), in_order():
         _files.save(chosen.params, target)
     kind, layers, directions, sizes, dtype = _columns(chosen.params)
-    told = f"{kind}, layers {layers}, directions {directions}, sizes {sizes}, {written.dtype or dtype}"
-    words = printable(f"{target}: {told}.")
+    written_as = f"{kind}, layers {layers}, directions {directions}, sizes {sizes}, {written.dtype or dtype}"
+    words = printable(f"{target}: {written_as}.")
     return f"{words}\nIt {_REVERSE}." if chosen.reverse else words
 
 
@@ -130,7 +130,7 @@ def _columns(params: LSTMParams | CellParams) -> list[str]:
     projected = f", projected to {sizes.output_size}" if cell.weight_hr is not None else ""
     bias = "" if cell.bias_ih is not None else ", no bias"
     return [
-        kind_of(cell_told_by(params)),
+        kind_of(cell_of_params(params)),
         str(sizes.num_layers),
         str(sizes.num_directions),
         f"{sizes.input_size} to {sizes.hidden_size}{projected}{bias}",

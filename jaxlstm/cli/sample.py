@@ -1,11 +1,10 @@
 """`jaxlstm sample`: text from a run of `jaxlstm train`."""
 
-import math
 from pathlib import Path
 
 import click
 
-from jaxlstm.cli._config import DEFAULT_OUT
+from jaxlstm.cli._config import DEFAULT_OUT, SEED, FiniteRange
 
 
 @click.command()
@@ -14,19 +13,17 @@ from jaxlstm.cli._config import DEFAULT_OUT
 @click.option("--length", type=click.IntRange(min=1), default=500, show_default=True, help="Characters to write.")
 @click.option(
     "--temperature",
-    type=float,
+    type=FiniteRange(min=0),
     default=0.7,
     show_default=True,
     help="Below 1 surer, above 1 wilder; 0 takes the likeliest character each time.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Same seed, same text.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Same seed, same text.")
 def sample(out: Path, prompt: str | None, length: int, temperature: float, seed: int) -> None:
     """Write text with the newest checkpoint of the run in OUT, behind the prompt.
 
     Without OUT it is the run in runs/train, where jaxlstm train has it unless told otherwise.
     """
-    if not 0 <= temperature < math.inf:
-        raise click.UsageError(f"--temperature {temperature}: expected a number of at least 0.")
     # Imports take seconds: each waits until what comes before it is known to be good.
     from jaxlstm.cli import _run, _text
 

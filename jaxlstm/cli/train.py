@@ -69,7 +69,7 @@ def train(
     _devices.ask_for(devices)
     try:
         with contextlib.ExitStack() as folder:
-            with _processes.joined(members, told=(config, job.record.text_sha256, devices)):
+            with _processes.joined(members, settings=(config, job.record.text_sha256, devices)):
                 mesh = _devices.make_mesh(devices, config.batch)
                 from jaxlstm.cli._fit import fit
                 from jaxlstm.cli._model import check_memory

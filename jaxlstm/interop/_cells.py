@@ -14,21 +14,21 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxlstm._check import FLOATS
+from jaxlstm._check import check_float
 from jaxlstm._check_cell import Sizes, check_cell_params, check_params
 from jaxlstm._types import Cell, CellParams, LSTMParams
 from jaxlstm.cells import GRU, LSTM, RNN
 
-CELLS = {4: LSTM, 3: GRU, 1: RNN}
-"""PyTorch's cells by G: how many times H their rows are tells them apart."""
+CELLS = LSTM, GRU, RNN
+"""PyTorch's cells. Each has another number of gates, so that the rows of a weight say which one it is of."""
 
 
-def need(module: str, package: str, purpose: str) -> Any:
-    """The module that one format needs, or a word on how to get it."""
+def need(module: str, purpose: str, install: str) -> Any:
+    """The module that one format needs, or a word on how to get it: what to `pip install`."""
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        raise ImportError(f"{purpose} needs {package}: pip install {package}") from error
+        raise ImportError(f"{purpose} needs {module.partition('.')[0]}: pip install {install}") from error
 
 
 @contextmanager
@@ -66,8 +66,7 @@ def file_size(path: str | os.PathLike) -> int:
 def check_array(name: str, value: Any, axes: str, shape: Sequence[int | None]) -> np.ndarray:
     """`value` as a floating array of that shape; None stands for any size."""
     array = as_numpy(name, value)
-    if str(array.dtype) not in FLOATS:
-        raise TypeError(f"{name}: expected one of {', '.join(FLOATS)}, got {array.dtype}.")
+    check_float(name, array, "Convert it first.")
     fits = array.ndim == len(shape) and all(want in (None, got) for want, got in zip(shape, array.shape, strict=True))
     if not fits:
         numbers = ", ".join("?" if size is None else str(size) for size in shape)
@@ -106,34 +105,34 @@ def kind_of(cell: Cell) -> str:
     return cell.name.upper()
 
 
-def gates_of(weight_hh: Sequence[int], weight_hr: Sequence[int] | None = None) -> int | None:
-    """G, told by the shapes `[G*H, P]` and, if there is one, `[P, H]`; None for no cell of PyTorch's."""
+def cell_of_shape(weight_hh: Sequence[int], weight_hr: Sequence[int] | None = None) -> Cell | None:
+    """PyTorch's cell whose W_hh has the shape `[G*H, P]` and whose W_hr, if it has one, `[P, H]`; None if none has."""
     if len(weight_hh) != 2 or not weight_hh[1]:
         return None
     hidden = weight_hh[1] if weight_hr is None else weight_hr[-1]
-    return next((gates for gates in CELLS if weight_hh[0] == gates * hidden), None)
+    return next((cell for cell in CELLS if weight_hh[0] == cell.num_gates * hidden), None)
 
 
-def cell_told_by(params: Any) -> Cell:
-    """The cell of PyTorch's that parameters are of; an LSTM where nothing tells, for whoever checks them to refuse."""
+def cell_of_params(params: Any) -> Cell:
+    """PyTorch's cell that parameters are of; LSTM if they are of none, which the checks that follow then refuse."""
     cell = params
     while isinstance(cell, tuple | list) and not isinstance(cell, CellParams) and cell:
         cell = cell[0]
     weight_hh, weight_hr = (getattr(getattr(cell, f"weight_{name}", None), "shape", None) for name in ("hh", "hr"))
-    return CELLS.get(gates_of(weight_hh or (), weight_hr) or 4, LSTM)
+    return cell_of_shape(weight_hh or (), weight_hr) or LSTM
 
 
 def check(params: Any) -> Sizes:
     """Parameters, of a stack or of one cell, of a cell of PyTorch's."""
     if isinstance(params, CellParams):
-        check_cell_params(params, cell=cell_told_by(params))
+        check_cell_params(params, cell=cell_of_params(params))
         return check_stack(((params,),))
     return check_stack(params)
 
 
 def check_stack(params: Any) -> Sizes:
     """Parameters of a stack of a cell of PyTorch's."""
-    cell = cell_told_by(params)
+    cell = cell_of_params(params)
     sizes = check_params(params, cell)
     if any(each.extra is not None for cells in params for each in cells):
         raise ValueError(
@@ -186,7 +185,7 @@ def in_jax(params: Any) -> Any:
 def stacked(layers: Iterable[Iterable[CellParams]]) -> LSTMParams:
     """A stack over layers and directions of cells, seen to fit."""
     params = tuple(map(tuple, layers))
-    check_params(params, cell_told_by(params))
+    check_params(params, cell_of_params(params))
     return params
 
 
@@ -209,6 +208,6 @@ def unprojected(params: LSTMParams, library: str, cell: Cell | None = None) -> L
     if params[0][0].weight_hr is not None:
         raise ValueError(
             f"params: expected no projection (proj_size = 0), got weight_hr {list(params[0][0].weight_hr.shape)}. "
-            f"{library}'s {kind_of(cell_told_by(params))} has none: export it to PyTorch or safetensors."
+            f"{library}'s {kind_of(cell_of_params(params))} has none: export it to PyTorch or safetensors."
         )
     return params

@@ -5,7 +5,8 @@ The GRU's is of the input; a second one, `bias_n [H]`, is for n's product with h
 
 from typing import Any
 
-from jaxlstm._types import CellParams, LSTMParams
+from jaxlstm._types import CellParams, LSTMParams, rows_of
+from jaxlstm.cells import GRU, LSTM
 from jaxlstm.interop._cells import candidate_bias, check_array, in_jax, reading, stacked
 
 
@@ -39,14 +40,15 @@ def from_equinox(cells: Any) -> LSTMParams:
 def _cell(cell: Any) -> CellParams:
     if not all(hasattr(cell, name) for name in ("weight_ih", "weight_hh", "bias")):
         raise TypeError(f"expected an equinox.nn.LSTMCell or GRUCell, got {type(cell).__name__}.")
-    gates = 3 if hasattr(cell, "bias_n") else 4
-    weight_hh = check_array("weight_hh", cell.weight_hh, f"{gates}H, H", (None, None))
+    num_gates = (GRU if hasattr(cell, "bias_n") else LSTM).num_gates
+    rows = rows_of(num_gates)
+    weight_hh = check_array("weight_hh", cell.weight_hh, f"{rows}, H", (None, None))
     hidden = weight_hh.shape[1]
-    check_array("weight_hh", weight_hh, f"{gates}H, H", (gates * hidden, hidden))
-    weight_ih = check_array("weight_ih", cell.weight_ih, f"{gates}H, I", (gates * hidden, None))
+    check_array("weight_hh", weight_hh, f"{rows}, H", (num_gates * hidden, hidden))
+    weight_ih = check_array("weight_ih", cell.weight_ih, f"{rows}, I", (num_gates * hidden, None))
 
     def bias(name: str, axes: str, size: int) -> Any:
         value = getattr(cell, name, None)
         return None if value is None else check_array(name, value, axes, (size,))
 
-    return candidate_bias(weight_ih, weight_hh, bias("bias", f"{gates}H", gates * hidden), bias("bias_n", "H", hidden))
+    return candidate_bias(weight_ih, weight_hh, bias("bias", rows, num_gates * hidden), bias("bias_n", "H", hidden))

@@ -16,7 +16,7 @@ import numpy as np
 from jaxlstm._types import CellParams, LSTMParams
 from jaxlstm.interop._cells import (
     candidate_bias,
-    cell_told_by,
+    cell_of_params,
     check_array,
     in_jax,
     kind_of,
@@ -87,7 +87,7 @@ def to_flax(params: LSTMParams) -> list[dict[str, Any]]:
     (2, 7, 5)
     """
     params = unprojected(params, "Flax")
-    kind = kind_of(cell_told_by(params))
+    kind = kind_of(cell_of_params(params))
     if kind not in _GATES:
         raise ValueError(
             f"params: expected an LSTM's or a GRU's, got an {kind}'s: export it to PyTorch or safetensors."

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxlstm._types import Cell
-from jaxlstm.interop._cells import stacked
+from jaxlstm.interop._cells import CELLS, kind_of, stacked
 
-_KINDS = ("LSTM", "GRU", "RNN")
+_KINDS = tuple(map(kind_of, CELLS))
 
 
 class Found(NamedTuple):

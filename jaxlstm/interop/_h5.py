@@ -31,7 +31,7 @@ class H5File:
     """
 
     def __init__(self, source: Any, size: int) -> None:
-        self.h5py = need("h5py", "h5py", "a Keras file")
+        self.h5py = need("h5py", "a Keras file", "'jaxlstm[keras]'")
         self.file = self.h5py.File(source, "r")
         self._source, self._size = source, size
         self._longest_texts: dict[str, int] = {}
@@ -142,9 +142,9 @@ def claimed_lengths(data: bytes | memoryview | mmap.mmap, key: str) -> Iterator[
         for version, header, unit in ((1, 8, 8), (2, 8, 1), (3, 9, 1)):
             if match.start() < header:
                 continue
-            told, _, *sizes = struct.unpack_from("<BBHHH", data, match.start() - header)
+            found_version, _, *sizes = struct.unpack_from("<BBHHH", data, match.start() - header)
             name, datatype, dataspace = (-(-size // unit) * unit for size in sizes)
             kind, value = match.start() + name, match.start() + name + datatype + dataspace
-            fits = told == version and sizes[0] == len(match[0]) and value + 4 <= len(data)
+            fits = found_version == version and sizes[0] == len(match[0]) and value + 4 <= len(data)
             if fits and data[kind] & 0xF == _VARIABLE_LENGTH:
                 yield struct.unpack_from("<I", data, value)[0]

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxlstm._types import Cell, CellParams, LSTMParams
 from jaxlstm.cells import GRU
-from jaxlstm.interop._cells import cell_told_by, in_jax, reading, reorder, stacked, summed_bias, unprojected
+from jaxlstm.interop._cells import cell_of_params, in_jax, reading, reorder, stacked, summed_bias, unprojected
 from jaxlstm.interop._found import Found, one_cell, pick, with_cell
 from jaxlstm.interop._keras_cell import cell_of, refuse_other_equations
 from jaxlstm.interop._keras_config import Layer
@@ -109,13 +109,13 @@ def _read(
             found = find_keras(weights)
             names = [name] if name is None or isinstance(name, str) else name
             read = [of_file(pick(found, each, "name")) for each in names]
-            return [told for told, _ in read], stacked(layer for _, params in read for layer in params)
+            return [cell for cell, _ in read], stacked(layer for _, params in read for layer in params)
     if name is not None:
         raise ValueError("name: picks a layer of a file; weights is none.")
     several = isinstance(weights, list | tuple) and weights and not hasattr(weights[0], "shape")
     with reading("weights"):
         read = [cells_of(layer, equations) for layer in (weights if several else [weights])]
-        return [told for told, _ in read], stacked(cells for _, cells in read)
+        return [cell for cell, _ in read], stacked(cells for _, cells in read)
 
 
 def to_keras(params: LSTMParams) -> list[list[np.ndarray]]:
@@ -144,7 +144,7 @@ def to_keras(params: LSTMParams) -> list[list[np.ndarray]]:
 
 
 def _arrays(cell: CellParams) -> list[np.ndarray]:
-    if cell_told_by(cell) == GRU:
+    if cell_of_params(cell) == GRU:
         kernel, recurrent_kernel, *biases = (reorder(leaf, TO_ZRH) for leaf in cell[:4] if leaf is not None)
         return [kernel.T.copy(), recurrent_kernel.T.copy(), *([np.stack(biases)] if biases else [])]
     bias = summed_bias(cell)

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from jaxlstm.interop._cells import CELLS, kind_of
+
 _CLASSES = {
     "LSTM": "LSTM",
     "LSTMCell": "LSTM",
@@ -19,8 +21,8 @@ _CLASSES = {
     "SimpleRNN": "RNN",
     "SimpleRNNCell": "RNN",
 }
-_TELLING = {"unit_forget_bias": "LSTM", "reset_after": "GRU"}
-_GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+_KIND_BY_OPTION = {"unit_forget_bias": "LSTM", "reset_after": "GRU"}
+_GATES = {kind_of(cell): cell.num_gates for cell in CELLS}
 OLD_CONTAINER = "_layer_checkpoint_dependencies"
 """What Keras 2.12 and 2.13 call a model's `layers`; each that has weights counts twice there."""
 
@@ -185,7 +187,7 @@ def _kind(node: Any) -> str | None:
         return None
     if node["class_name"] in _CLASSES:
         return _CLASSES[node["class_name"]]
-    return next((kind for key, kind in _TELLING.items() if key in node["config"]), None)
+    return next((kind for key, kind in _KIND_BY_OPTION.items() if key in node["config"]), None)
 
 
 def _snake_case(name: str) -> str:

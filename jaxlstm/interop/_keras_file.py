@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlstm._types import LSTMParams
-from jaxlstm.interop._cells import CELLS, cell_told_by, check_finite, file_size, gates_of, kind_of, reading, stacked
+from jaxlstm.cells import LSTM, RNN
+from jaxlstm.interop._cells import cell_of_params, cell_of_shape, check_finite, file_size, kind_of, reading, stacked
 from jaxlstm.interop._found import Found
 from jaxlstm.interop._h5 import H5File
 from jaxlstm.interop._keras_cell import cell_of, refuse_other_equations
@@ -36,7 +37,7 @@ _MOST_CONFIG = 2**20
 _SIMPLE_CELL = re.compile(r"(/cell|simple_rnn_cell[^/]*)(/vars)?$")
 _GROUP_NAME = "a name here is a group's name, as the file has none of layers"
 _REMEDY = "Load the model in Keras and give the layer itself, or its get_weights()."
-_NOT_TOLD = f"the file's configuration does not tell its equations. {_REMEDY}"
+_UNKNOWN_EQUATIONS = f"the file's configuration does not tell its equations. {_REMEDY}"
 
 
 class _Group(NamedTuple):
@@ -55,7 +56,7 @@ class _Group(NamedTuple):
     @property
     def kind(self) -> str:
         """Told by the recurrent kernel's columns."""
-        return kind_of(CELLS[gates_of(list(self.arrays.values())[1].T.shape) or max(CELLS)])
+        return kind_of(cell_of_shape(list(self.arrays.values())[1].T.shape) or LSTM)
 
 
 class _Placed(NamedTuple):
@@ -116,8 +117,8 @@ def _opened(path: str | os.PathLike) -> Iterator[tuple[H5File, str, str | None]]
 def _version(archive: zipfile.ZipFile) -> str | None:
     if "metadata.json" not in archive.namelist():
         return None
-    told = json.loads(archive.read("metadata.json"))
-    version = told.get("keras_version") if isinstance(told, dict) else None
+    metadata = json.loads(archive.read("metadata.json"))
+    version = metadata.get("keras_version") if isinstance(metadata, dict) else None
     return version if isinstance(version, str) else None
 
 
@@ -150,10 +151,10 @@ def _read(file: H5File) -> tuple[list[_Group], dict[str, str]]:
 
 def _are_of_a_cell(parent: str, keys: list[str], shapes: list[tuple[int, ...]]) -> bool:
     """Whether the first two arrays of a group are a cell's; two square ones are only where they are called so."""
-    gates = gates_of(shapes[1][::-1])
-    if gates == 1 and "recurrent_kernel" not in keys and not _SIMPLE_CELL.search(parent):
+    cell = cell_of_shape(shapes[1][::-1])
+    if cell == RNN and "recurrent_kernel" not in keys and not _SIMPLE_CELL.search(parent):
         return False
-    return gates is not None and (gates == 4 or shapes[0][-1:] == shapes[1][-1:])
+    return cell is not None and (cell == LSTM or shapes[0][-1:] == shapes[1][-1:])
 
 
 def _is_part(path: str, of: str) -> bool:
@@ -165,7 +166,7 @@ def _found(placed: _Placed, version: str | None) -> Found:
     def read(equations: Callable[[Layer, str | None], Any]) -> tuple[Any, LSTMParams]:
         with reading(f"layer {placed.name!r}"):
             layer, groups = placed.layer, placed.groups
-            told = None if layer is None else equations(layer, version)
+            cell = None if layer is None else equations(layer, version)
             if not groups:
                 raise ValueError(f"the file's arrays are none that its configuration promises. {_REMEDY}")
             for k, group in enumerate(groups):
@@ -181,7 +182,7 @@ def _found(placed: _Placed, version: str | None) -> Found:
             params = stacked([cells_of_arrays(list(arrays.values()), configured=layer is not None)])
             for key, array in arrays.items():
                 check_finite(key, array)
-            return (cell_told_by(params) if layer is None else told), params
+            return (cell_of_params(params) if layer is None else cell), params
 
     return Found(
         lambda: read(refuse_other_equations)[1],
@@ -203,9 +204,9 @@ def _configured(config: Any, groups: list[_Group], names: dict[str, str]) -> lis
         for layer, own in zip(layers, places(layers, groups, names), strict=True)
     ]
     matched = {id(group) for each in placed for group in each.groups}
-    untold = Layer("", (), wrong=_NOT_TOLD)
+    unconfigured = Layer("", (), wrong=_UNKNOWN_EQUATIONS)
     return placed + [
-        each._replace(layer=untold) for each in _unconfigured([g for g in groups if id(g) not in matched], names)
+        each._replace(layer=unconfigured) for each in _unconfigured([g for g in groups if id(g) not in matched], names)
     ]
 
 
@@ -258,8 +259,8 @@ def _unconfigured(groups: list[_Group], names: dict[str, str]) -> list[_Placed]:
         paired = path == forward and backward in cells
         path, own = (parent, [group, cells[backward]]) if paired else (path, [group])
         name = names.get(path, path.rpartition("/")[2])
-        told = path in names or any(key.endswith(":0") for key in group.arrays)
-        placed.append(_Placed(name, path, own, None, "" if told else _GROUP_NAME))
+        is_keras = path in names or any(key.endswith(":0") for key in group.arrays)
+        placed.append(_Placed(name, path, own, None, "" if is_keras else _GROUP_NAME))
     return placed
 
 

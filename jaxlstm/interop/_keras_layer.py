@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxlstm._types import CellParams
-from jaxlstm.interop._cells import CELLS, cell_of, cell_told_by, check_array, gates_of, one_bias, reorder
+from jaxlstm._types import CellParams, rows_of
+from jaxlstm.cells import GRU, LSTM
+from jaxlstm.interop._cells import cell_of, cell_of_params, cell_of_shape, check_array, one_bias, reorder
 from jaxlstm.interop._keras_config import Layer, layers_of, refuse_other_arrays
 
 FROM_ZRH = TO_ZRH = (1, 0, 2)
@@ -18,14 +19,14 @@ def cells_of(layer: Any, equations: Callable[[Layer, str | None], Any]) -> tuple
     """What `equations` makes of a layer, and its directions; of arrays as its `get_weights()` gives, PyTorch's cell."""
     if not hasattr(layer, "get_weights"):
         cells = cells_of_arrays(layer)
-        return cell_told_by(cells[0]), cells
+        return cell_of_params(cells[0]), cells
     config = layer.get_config()
     if "layers" in config:
         raise ValueError("a whole model: give its LSTM layers, from_keras([layer, ...]).")
     found = layers_of({"class_name": type(layer).__name__, "config": config})
     if len(found) > 1:
         raise ValueError("a stack of cells: give them as a list over layers, from_keras(list(layer.cell.cells)).")
-    told = [equations(each, _version(layer)) for each in found]
+    rules = [equations(each, _version(layer)) for each in found]
     # Not the layer's own list: that of Keras 2 has what is frozen at its end.
     ways = (layer.forward_layer, layer.backward_layer) if hasattr(layer, "forward_layer") else (layer,)
     weights = [way.get_weights() for way in ways]
@@ -34,7 +35,7 @@ def cells_of(layer: Any, equations: Callable[[Layer, str | None], Any]) -> tuple
         raise ValueError(f"{type(layer).__name__}: its configuration tells no LSTM's equations. Give the LSTM inside.")
     for way, arrays in zip(found[0].ways, weights, strict=True):
         refuse_other_arrays(found[0].kind, way, arrays)
-    return told[0], cells
+    return rules[0], cells
 
 
 def _version(layer: Any) -> str | None:
@@ -62,17 +63,17 @@ def cells_of_arrays(arrays: Sequence[Any], *, configured: bool = False) -> list[
 
 
 def _cell(configured: bool, kernel: Any, recurrent_kernel: Any, bias: Any = None) -> CellParams:
-    recurrent_kernel = check_array("recurrent_kernel", recurrent_kernel, "H, 4H", (None, None))
+    recurrent_kernel = check_array("recurrent_kernel", recurrent_kernel, f"H, {rows_of(None)}", (None, None))
     hidden, columns = recurrent_kernel.shape
-    gates = gates_of((columns, hidden)) or max(CELLS)
-    rows, wide = gates * hidden, f"{gates}H" if gates > 1 else "H"
+    cell = cell_of_shape((columns, hidden)) or LSTM
+    rows, wide = cell.num_gates * hidden, rows_of(cell.num_gates)
     check_array("recurrent_kernel", recurrent_kernel, f"H, {wide}", (max(hidden, 1), rows))
     kernel = check_array("kernel", kernel, f"I, {wide}", (None, rows))
-    if gates == 3:
+    if cell == GRU:
         return _gru_cell(configured, kernel, recurrent_kernel, bias)
     if bias is None:
         return one_bias(kernel.T, recurrent_kernel.T, None)
-    if gates == 4 and np.shape(bias) == (8 * hidden,):
+    if cell == LSTM and np.shape(bias) == (8 * hidden,):
         return _cudnn_cell(kernel, recurrent_kernel, check_array("bias", bias, "8H", (8 * hidden,)))
     return one_bias(kernel.T, recurrent_kernel.T, check_array("bias", bias, wide, (rows,)))
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from jaxlstm._types import LSTMParams
 from jaxlstm._write import replacing
-from jaxlstm.interop._cells import cell_told_by, check, kind_of, need, single_precision
+from jaxlstm.interop._cells import cell_of_params, check, kind_of, need, single_precision
 from jaxlstm.interop._keras import to_keras
 
 
@@ -15,9 +15,9 @@ def save_keras(params: LSTMParams, path: str | os.PathLike) -> None:
     """Write a `Sequential` of layers, each alone or in a `Bidirectional`, from `[B, T, I]` to `[B, T, D*H]`."""
     # Keras would look for TensorFlow first; JAX is what is sure to be here.
     os.environ.setdefault("KERAS_BACKEND", "jax")
-    keras = need("keras", "keras", "a Keras file")
+    keras = need("keras", "a Keras file", "'jaxlstm[keras]'")
     weights = to_keras(single_precision(params, "Keras in its default precision"))
-    sizes, kind = check(params), kind_of(cell_told_by(params))
+    sizes, kind = check(params), kind_of(cell_of_params(params))
     of_kind = {"LSTM": keras.layers.LSTM, "GRU": keras.layers.GRU, "RNN": keras.layers.SimpleRNN}[kind]
     use_bias = params[0][0].bias_ih is not None
 

@@ -9,14 +9,12 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from jaxlstm._check import FLOATS
-from jaxlstm._names import suffix, unflatten
+from jaxlstm._check import check_float
+from jaxlstm._names import NAME, suffix, unflatten
 from jaxlstm._shapes import cell_shapes, stack_shapes
-from jaxlstm._types import AXES, CellParams, LSTMParams
-from jaxlstm.interop._cells import CELLS, gates_of, kind_of
+from jaxlstm._types import AXES, BIASES, REQUIRED, CellParams, LSTMParams, axes_of
+from jaxlstm.interop._cells import CELLS, cell_of_shape, kind_of
 from jaxlstm.interop._reparametrized import refuse_reparametrized
-
-_NAME = re.compile(rf"({'|'.join(AXES)})(?:_l(0|[1-9][0-9]{{0,3}})(_reverse)?)?")
 
 
 class Layout(NamedTuple):
@@ -41,15 +39,15 @@ def layout(keys: Iterable[str], prefix: str) -> Layout:
     if not names:
         raise ValueError(f"prefix: expected keys that start with {prefix!r}, got none. {_remedy(keys)}")
 
-    matches = {name: _NAME.fullmatch(name) for name in names}
-    stacked = any(match and match[2] for match in matches.values())
-    fields, num_layers, num_directions = {"weight_ih", "weight_hh"}, 1, 1
+    matches = {name: re.fullmatch(NAME, name) for name in names}
+    stacked = any(match and match["tail"] for match in matches.values())
+    fields, num_layers, num_directions = set(REQUIRED), 1, 1
     for name, match in matches.items():
-        if not match or bool(match[2]) != stacked:
+        if not match or bool(match["tail"]) != stacked:
             raise ValueError(f"{names[name]}: not a parameter of this LSTM, GRU or RNN. {_remedy(keys)}")
-        fields |= {"bias_ih", "bias_hh"} if match[1].startswith("bias") else {match[1]}
-        num_layers = max(num_layers, 1 + int(match[2] or 0))
-        num_directions = 2 if match[3] else num_directions
+        fields |= set(BIASES) if match["field"] in BIASES else {match["field"]}
+        num_layers = max(num_layers, 1 + int(match["layer"] or 0))
+        num_directions = 2 if match["reverse"] else num_directions
 
     tails = (suffix(k, d) for k in range(num_layers) for d in range(num_directions)) if stacked else ("",)
     for name in (field + tail for tail in tails for field in AXES if field in fields):
@@ -69,14 +67,11 @@ def assemble(layout: Layout, leaves: Mapping[str, np.ndarray]) -> LSTMParams | C
         TypeError: a dtype that is not floating.
     """
     for name, leaf in leaves.items():
-        if str(leaf.dtype) not in FLOATS:
-            raise TypeError(
-                f"{layout.keys[name]}: expected one of {', '.join(FLOATS)}, got {leaf.dtype}. Convert it first."
-            )
-    gates, shapes = _shapes(layout, leaves)
+        check_float(layout.keys[name], leaf, "Convert it first.")
+    num_gates, shapes = _shapes(layout, leaves)
     for name, shape in shapes.items():
         if leaves[name].shape != shape:
-            axes = ", ".join(AXES[name.partition("_l")[0]]).replace("G*", str(gates) if gates > 1 else "")
+            axes = axes_of(name.partition("_l")[0], num_gates)
             _refuse_shape(layout.keys[name], f"[{axes}] = {list(shape)}", leaves[name])
 
     if layout.num_layers:
@@ -88,31 +83,30 @@ def _shapes(layout: Layout, leaves: Mapping[str, np.ndarray]) -> tuple[int, dict
     """G, and the shapes that go with it and with I, H and P, as the first cell's weights tell them."""
     first = suffix(0, 0) if layout.num_layers else ""
 
-    def of_first(field: str, axes: str) -> np.ndarray:
+    def of_first(field: str) -> np.ndarray:
         leaf = leaves[field + first]
         if leaf.ndim != 2 or not leaf.size:
-            _refuse_shape(layout.keys[field + first], f"[{axes}]", leaf)
+            _refuse_shape(layout.keys[field + first], f"[{axes_of(field)}]", leaf)
         return leaf
 
-    weight_ih, weight_hh = of_first("weight_ih", "4H, I"), of_first("weight_hh", "4H, P")
+    weight_ih, weight_hh = of_first("weight_ih"), of_first("weight_hh")
     hidden_size, proj_size = weight_hh.shape[1], 0
     if "weight_hr" + first in leaves:
-        weight_hr = of_first("weight_hr", "P, H")
+        weight_hr = of_first("weight_hr")
         proj_size, hidden_size = weight_hr.shape
         if proj_size >= hidden_size:
             _refuse_shape(layout.keys["weight_hr" + first], f"[P, H] with 0 < P < H = {hidden_size}", weight_hr)
-    gates = gates_of((len(weight_hh), hidden_size))
-    if gates is None:
-        rows = " or ".join(f"{gates * hidden_size} ({kind_of(cell)})" for gates, cell in CELLS.items())
-        _refuse_shape(
-            layout.keys["weight_hh" + first], f"[4H, P], for H = {hidden_size} with rows of {rows}", weight_hh
-        )
-    bias = "bias_ih" + first in leaves
-    sizes = {"bias": bias, "proj_size": proj_size, "num_gates": gates}
+    cell = cell_of_shape((len(weight_hh), hidden_size))
+    if cell is None:
+        rows = " or ".join(f"{cell.num_gates * hidden_size} ({kind_of(cell)})" for cell in CELLS)
+        expected = f"[{axes_of('weight_hh')}], for H = {hidden_size} with rows of {rows}"
+        _refuse_shape(layout.keys["weight_hh" + first], expected, weight_hh)
+    sizes = weight_ih.shape[1], hidden_size, cell.num_gates
+    bias = BIASES[0] + first in leaves
     if not layout.num_layers:
-        return gates, cell_shapes(weight_ih.shape[1], hidden_size, **sizes)
+        return cell.num_gates, cell_shapes(*sizes, bias=bias, proj_size=proj_size)
     both = layout.num_directions == 2
-    return gates, stack_shapes(weight_ih.shape[1], hidden_size, layout.num_layers, bidirectional=both, **sizes)
+    return cell.num_gates, stack_shapes(*sizes, layout.num_layers, bidirectional=both, bias=bias, proj_size=proj_size)
 
 
 def _refuse_shape(key: str, expected: str, leaf: np.ndarray) -> NoReturn:

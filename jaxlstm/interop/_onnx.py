@@ -167,13 +167,13 @@ def _stack(
 ) -> tuple[Any, LSTMParams]:
     """What `equations` makes of a node, and the stack from it up."""
     layers: dict[str, list[CellParams]] = {}
-    told = []
+    cells = []
     while name is not None and name not in layers:
         cell, layers[name] = _layer(graph, name, *nodes[name], equations)
-        told.append(cell)
+        cells.append(cell)
         graph.spend(sum(leaf.nbytes for leaf in jax.tree.leaves(layers[name])))
         name = above.get(name)
-    return told[0], stacked(layers.values())
+    return cells[0], stacked(layers.values())
 
 
 def _below(graph: Graph, node: Any, scope: Scope) -> Any:
@@ -193,9 +193,9 @@ def _below(graph: Graph, node: Any, scope: Scope) -> Any:
             return None
         directions = _DIRECTIONS[_direction(maker)]
         home = scope.holding(maker.output[0]) or scope
-        # T and B may stand written in the graph.
-        told = dict(zip("BTDH" if lower.get("layout") else "TDBH", home.shape(maker.output[0]), strict=False))
-        sizes = told.get("T") or 3, told.get("B") or 2, directions, hidden
+        # The graph may fix T and B.
+        shape = dict(zip("BTDH" if lower.get("layout") else "TDBH", home.shape(maker.output[0]), strict=False))
+        sizes = shape.get("T") or 3, shape.get("B") or 2, directions, hidden
         if math.prod(sizes) > _LARGEST_PROBED:
             return None
         # [T, B, D, H] of what an LSTM may give, and what even half precision keeps.
@@ -230,7 +230,7 @@ def _layer(graph: Graph, name: str, node: Any, scope: Scope, equations: Callable
         directions = _DIRECTIONS.get(attributes.get("direction", "forward"))
         if directions is None:
             raise ValueError(f"direction: expected one of {', '.join(_DIRECTIONS)}, got {attributes['direction']!r}.")
-        told = equations(node, attributes, directions)
+        cell = equations(node, attributes, directions)
         _refuse_lost_projection(node, scope, attributes.get("hidden_size"))
         order, gates = KINDS[node.op_type].order, KINDS[node.op_type].gates
 
@@ -249,10 +249,10 @@ def _layer(graph: Graph, name: str, node: Any, scope: Scope, equations: Callable
         layer = []
         for d in range(directions):
             biases = (None, None) if b is None else (reorder(each, order) for each in np.split(b[d], 2))
-            cell = cell_of(reorder(w[d], order), reorder(r[d], order), *biases)
+            directed = cell_of(reorder(w[d], order), reorder(r[d], order), *biases)
             extra = None if p is None else dict(zip(_onnx_cell.PEEPHOLES, np.split(p[d], 3), strict=True))
-            layer.append(cell._replace(extra=extra))
-        return told, layer
+            layer.append(directed._replace(extra=extra))
+        return cell, layer
 
 
 def _refuse_lost_projection(node: Any, scope: Scope, hidden: int | None) -> None:

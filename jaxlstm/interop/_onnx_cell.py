@@ -114,12 +114,12 @@ def attributes_of(cell: Cell, directions: int) -> dict[str, Any]:
         )
     if rule.clip is not None:
         after |= {"clip": rule.clip}
-    told = [_named(function) for function in functions] * directions
+    named = [_named(function) for function in functions] * directions
     parameters = {
-        f"activation_{which}": [getattr(each, which) for each in told if getattr(each, which) is not None]
+        f"activation_{which}": [getattr(each, which) for each in named if getattr(each, which) is not None]
         for which in ("alpha", "beta")
     }
-    return after | {"activations": [each.name for each in told]} | {k: v for k, v in parameters.items() if v}
+    return after | {"activations": [each.name for each in named]} | {k: v for k, v in parameters.items() if v}
 
 
 def _named(function: Callable) -> Activation:
@@ -131,8 +131,8 @@ def _named(function: Callable) -> Activation:
 
 def equations(node: Any, attributes: Mapping[str, Any]) -> tuple[Any, ...]:
     """What tells a node's equations, to be compared."""
-    told = ("activations", "activation_alpha", "activation_beta", "clip", "input_forget", "linear_before_reset")
-    return node.op_type, has_peepholes(node), *(str(attributes.get(name)) for name in told)
+    names = ("activations", "activation_alpha", "activation_beta", "clip", "input_forget", "linear_before_reset")
+    return node.op_type, has_peepholes(node), *(str(attributes.get(name)) for name in names)
 
 
 def has_peepholes(node: Any) -> bool:
@@ -197,8 +197,8 @@ def _refuse_reset_before_product(node: Any, attributes: Mapping[str, Any]) -> No
 def _activations(kind: Kind, attributes: Mapping[str, Any], directions: int) -> list[tuple[Callable, ...]]:
     """For each direction; alphas and betas are given in the order of those functions that take one."""
     count = len(kind.activations)
-    told = attributes.get("activations") or kind.activations * directions
-    names = [_BY_LOWER.get(name.lower(), name) for name in told]
+    chosen = attributes.get("activations") or kind.activations * directions
+    names = [_BY_LOWER.get(name.lower(), name) for name in chosen]
     if len(names) != count * directions:
         raise ValueError(f"activations: expected {count} for each direction, {count * directions}, got {len(names)}.")
     given = {name: list(attributes.get(f"activation_{name}", ())) for name in ("alpha", "beta")}

@@ -9,7 +9,7 @@ import numpy as np
 from jaxlstm.interop._cells import need
 
 _MOST_RUNS = 10_000
-_TELLING = 1024
+_LARGEST_SHOWN = 1024
 """Elements up to which a value may be a shape, axes or bounds, and is shown to shape inference."""
 _NEWER = {"DequantizeLinear": 19}
 """Operators that the reference has from a later version on, in which they mean what they meant."""
@@ -41,14 +41,14 @@ class Folder:
         """A node's outputs."""
         self._refuse_unfit(node)
         make, kept = self._onnx.helper, [name for name in node.output if name]
-        given = {name: array for name, array in inputs.items() if array.size > _TELLING}
-        told = [self._onnx.numpy_helper.from_array(a, name) for name, a in inputs.items() if name not in given]
+        given = {name: array for name, array in inputs.items() if array.size > _LARGEST_SHOWN}
+        constants = [self._onnx.numpy_helper.from_array(a, name) for name, a in inputs.items() if name not in given]
         values = [
             make.make_tensor_value_info(name, make.np_dtype_to_tensor_dtype(array.dtype), array.shape)
             for name, array in given.items()
         ]
         outputs = [make.make_empty_tensor_value_info(name) for name in kept]
-        model = make.make_model(make.make_graph([node], "fold", values, outputs, told), opset_imports=self._opsets)
+        model = make.make_model(make.make_graph([node], "fold", values, outputs, constants), opset_imports=self._opsets)
         try:
             inferred = self._onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
         except Exception as error:
@@ -57,7 +57,7 @@ class Folder:
         if node.op_type in _NEWER and self._opsets[0].version < _NEWER[node.op_type]:
             del model.opset_import[:]
             model.opset_import.append(make.make_opsetid("", _NEWER[node.op_type]))
-        evaluator = need("onnx.reference", "onnx", "from_onnx").ReferenceEvaluator(model)
+        evaluator = need("onnx.reference", "from_onnx", "'jaxlstm[onnx]'").ReferenceEvaluator(model)
         return dict(zip(kept, map(np.asarray, evaluator.run(None, given)), strict=True))
 
     def _refuse_unfit(self, node: Any) -> None:

@@ -60,7 +60,7 @@ class Graph:
     """
 
     def __init__(self, model_or_path: Any) -> None:
-        self.onnx = need("onnx", "onnx", "from_onnx")
+        self.onnx = need("onnx", "from_onnx", "'jaxlstm[onnx]'")
         self.folder: Path | None = None
         if isinstance(model_or_path, str | os.PathLike):
             file_size(model_or_path)
@@ -174,7 +174,7 @@ class Graph:
         bodies = {(function.domain, function.name): function for function in model.functions}
         if nodes_of(model.graph.node, ()) > _MOST_NODES:
             raise ValueError(f"its functions call each other for more than {_MOST_NODES} nodes.")
-        return need("onnx.inliner", "onnx", "from_onnx").inline_local_functions(model)
+        return need("onnx.inliner", "from_onnx", "'jaxlstm[onnx]'").inline_local_functions(model)
 
 
 def _text(value: Any) -> Any:

@@ -12,21 +12,21 @@ from typing import Any
 
 import numpy as np
 
+from jaxlstm._names import NAME
 from jaxlstm.interop._cells import as_numpy
 
-_WEIGHT = r"(?:weight_(?:ih|hh|hr)|bias_(?:ih|hh))(?:_l\d+)?(?:_reverse)?"
 _NORM = (
     # The magnitude g, and from its match the direction v and the weight.
-    (re.compile(rf"(.*\b|)({_WEIGHT})_g"), "{0}{1}_v"),
-    (re.compile(rf"(.*\b|)parametrizations\.({_WEIGHT})\.original0"), "{0}parametrizations.{1}.original1"),
+    (re.compile(rf"(.*\b|)({NAME})_g"), "{0}{1}_v"),
+    (re.compile(rf"(.*\b|)parametrizations\.({NAME})\.original0"), "{0}parametrizations.{1}.original1"),
 )
 _REFUSED = (
     (
-        re.compile(rf"(?:.*\b|)parametrizations\.({_WEIGHT})\..+"),
+        re.compile(rf"(?:.*\b|)parametrizations\.({NAME})\..+"),
         "parametrized. Where it was made: torch.nn.utils.parametrize.remove_parametrizations(lstm, {0!r}).",
     ),
     (
-        re.compile(rf"(?:.*\b|)({_WEIGHT})_orig"),
+        re.compile(rf"(?:.*\b|)({NAME})_orig"),
         "pruned, or under spectral_norm. Where it was made: torch.nn.utils.prune.remove(lstm, {0!r}), or "
         "torch.nn.utils.remove_spectral_norm(lstm, {0!r}).",
     ),

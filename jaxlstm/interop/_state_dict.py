@@ -12,24 +12,25 @@ from typing import Any
 import numpy as np
 import safetensors
 
-from jaxlstm._names import flatten
+from jaxlstm._names import NAME, flatten
 from jaxlstm._types import CellParams, LSTMParams
 from jaxlstm._write import replacing
-from jaxlstm.interop._cells import CELLS, check_finite, file_size, gates_of, kind_of, need, reading
+from jaxlstm.cells import LSTM
+from jaxlstm.interop._cells import cell_of_shape, check_finite, file_size, kind_of, need, reading
 from jaxlstm.interop._found import Found
 from jaxlstm.interop._reparametrized import explicit
 from jaxlstm.interop._torch import from_leaves, to_torch
 from jaxlstm.interop._zip import SLACK, check_sums, open_zip
 
-_NAME = re.compile(r"(|.*\.)(?:weight_ih|weight_hh|bias_ih|bias_hh|weight_hr)(_l\d+(?:_reverse)?)?")
+_NAME = re.compile(rf"(|.*\.){NAME}")
 _PART = re.compile(r"[^.]*\.")
-_NOT_TOLD = "nothing tells its nonlinearity, which is taken for tanh"
+_UNKNOWN_NONLINEARITY = "nothing tells its nonlinearity, which is taken for tanh"
 _MOST_ENTRIES, _LONGEST_NAME = 100_000, 1000
 
 
 def find_torch(path: str | os.PathLike) -> dict[str, Found]:
     """The LSTMs of a checkpoint, in dictionaries at any depth. No code in it is run."""
-    torch = need("torch", "torch", "a PyTorch checkpoint")
+    torch = need("torch", "a PyTorch checkpoint", "torch")
     size = file_size(path)
     if zipfile.is_zipfile(path):
         with open_zip(path) as archive:
@@ -80,7 +81,7 @@ def find_npz(path: str | os.PathLike) -> dict[str, Found]:
 
 def save_torch(params: LSTMParams | CellParams, path: str | os.PathLike) -> None:
     """Write a `state_dict`, which `torch.load(path, weights_only=True)` reads."""
-    torch = need("torch", "torch", "a PyTorch checkpoint")
+    torch = need("torch", "a PyTorch checkpoint", "torch")
 
     def tensor(array: np.ndarray) -> Any:
         if array.dtype == "bfloat16":
@@ -142,7 +143,7 @@ def _found(shapes: Mapping[str, tuple[int, ...]], read: Callable[[list[str]], Ma
         prefix.removesuffix("."): Found(
             lambda prefix=prefix, keys=keys: _params(prefix, keys, read),
             kind=(kind := _kind(shapes, prefix)),
-            note=_NOT_TOLD if kind == "RNN" else "",
+            note=_UNKNOWN_NONLINEARITY if kind == "RNN" else "",
         )
         for prefix, keys in below.items()
     }
@@ -153,7 +154,7 @@ def _kind(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> str:
     weight_hh, weight_hr = (
         shapes.get(f"{prefix}{f}_l0", shapes.get(f"{prefix}{f}")) for f in ("weight_hh", "weight_hr")
     )
-    return kind_of(CELLS[gates_of(weight_hh or (), weight_hr or None) or 4])
+    return kind_of(cell_of_shape(weight_hh or (), weight_hr or None) or LSTM)
 
 
 def _params(prefix: str, keys: list[str], read: Callable[[list[str]], Mapping[str, Any]]) -> Any:

@@ -12,7 +12,7 @@ from jaxlstm.cells import GRU, RNN
 
 @dataclasses.dataclass(frozen=True)
 class GRURule:
-    """r and z by `gate_activation`, n by `cell_activation`, each of a sum that is clipped."""
+    """r and z by `gate_activation`, n by `cell_activation`, each of its clipped gate input."""
 
     __name__ = "gru"
 
@@ -32,7 +32,7 @@ class GRURule:
 
 @dataclasses.dataclass(frozen=True)
 class RNNRule:
-    """h by `activation` of a sum that is clipped."""
+    """h by `activation` of its clipped input."""
 
     __name__ = "rnn"
 
@@ -45,8 +45,8 @@ class RNNRule:
         return HiddenState(h), h
 
 
-def _clipped(sums: jax.Array, clip: float | None) -> jax.Array:
-    return sums if clip is None else jnp.clip(sums, -clip, clip)
+def _clipped(gate_input: jax.Array, clip: float | None) -> jax.Array:
+    return gate_input if clip is None else jnp.clip(gate_input, -clip, clip)
 
 
 def gru(gate_activation: Callable, cell_activation: Callable, clip: float | None = None) -> Cell:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxlstm.cli.bench import _crew, _rounds
+from jaxlstm.cli.bench import _rounds, _workers
 from jaxlstm.cli.bench._agree import difference
 from jaxlstm.cli.bench._work import MODES, Shape
 from jaxlstm.cli.bench.peers import PEERS
@@ -15,31 +15,31 @@ TOLERANCES = {peer: 1e-6 if peer == "keras" else 1e-13 for peer in PEERS if peer
 
 
 @pytest.fixture(scope="module")
-def crews(tmp_path_factory):
+def workers_of(tmp_path_factory):
     """Processes for each dtype: what they import takes longer than what they do."""
-    wide, narrow = (_crew.Crew(tmp_path_factory.mktemp("bench"), None, dtype) for dtype in ("float64", "float32"))
+    wide, narrow = (_workers.Workers(tmp_path_factory.mktemp("bench"), None, dtype) for dtype in ("float64", "float32"))
     with wide, narrow:
         yield {"float64": wide, "float32": narrow}
 
 
-def numbers(crew: _crew.Crew, peer: str, shape: Shape, cell: str) -> dict[str, np.ndarray]:
-    crew.ask(peer, "build", shape=shape, cell=cell, dtype="float64", platform="cpu")
+def numbers(workers: _workers.Workers, peer: str, shape: Shape, cell: str) -> dict[str, np.ndarray]:
+    workers.ask(peer, "build", shape=shape, cell=cell, dtype="float64", platform="cpu")
     found = {}
     for mode in PEERS[peer].modes:
-        crew.ask(peer, "compile", mode=mode)
-        found |= crew.numbers(peer, mode)
+        workers.ask(peer, "compile", mode=mode)
+        found |= workers.numbers(peer, mode)
     return found
 
 
 @pytest.mark.parametrize(("shape", "cell"), [(SHAPES[0], "lstm"), (SHAPES[1], "lstm"), (SHAPES[1], "gru")])
-def test_computes_what_pytorch_computes(crews, shape, cell):
-    crew = crews["float64"]
-    expected = numbers(crew, "torch", shape, cell)
+def test_computes_what_pytorch_computes(workers_of, shape, cell):
+    workers = workers_of["float64"]
+    expected = numbers(workers, "torch", shape, cell)
     states = 2 if cell == "lstm" else 1
     assert len(expected) == 2 + states + 4 * shape.layers * shape.directions
     for peer in TOLERANCES:
         if cell in PEERS[peer].cells:
-            _check(numbers(crew, peer, shape, cell), expected, peer)
+            _check(numbers(workers, peer, shape, cell), expected, peer)
 
 
 def _check(found, expected, peer):
@@ -49,17 +49,17 @@ def _check(found, expected, peer):
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_onnx_runtime_computes_what_pytorch_computes(crews, cell):
-    work, crew = {"shape": SHAPES[1], "cell": cell, "platform": "cpu"}, crews["float32"]
+def test_onnx_runtime_computes_what_pytorch_computes(workers_of, cell):
+    work, workers = {"shape": SHAPES[1], "cell": cell, "platform": "cpu"}, workers_of["float32"]
     found, expected = {}, {}
     for peer, numbers in (("onnxruntime", found), ("torch", expected)):
-        crew.ask(peer, "build", **work, dtype="float32", modes=["fwd"])
-        crew.ask(peer, "compile", mode="fwd")
-        numbers |= crew.numbers(peer, "fwd")
+        workers.ask(peer, "build", **work, dtype="float32", modes=["fwd"])
+        workers.ask(peer, "compile", mode="fwd")
+        numbers |= workers.numbers(peer, "fwd")
     assert found.keys() == expected.keys()
     assert difference(found, expected)[0] <= 1e-6
-    with pytest.raises(_crew.PeerError, match="float32 only, not float64"):
-        crew.ask("onnxruntime", "build", **work, dtype="float64")
+    with pytest.raises(_workers.PeerError, match="float32 only, not float64"):
+        workers.ask("onnxruntime", "build", **work, dtype="float64")
 
 
 def test_times_pytorch_and_keras_in_bfloat16(monkeypatch):
@@ -69,7 +69,7 @@ def test_times_pytorch_and_keras_in_bfloat16(monkeypatch):
     )
     told = []
     results = _rounds.run(settings, told.append)
-    assert len(told) == settings.stretches() == 6
+    assert len(told) == settings.num_steps() == 6
     assert results.versions["torch"].startswith("2.13.0")
     assert [m.failure for m in results.measurements] == [None] * 7
     assert all(m.median_s for m in results.measurements)

@@ -65,7 +65,7 @@ def _writable(_: click.Context, option: click.Parameter, path: Path | None) -> P
 
 @click.command()
 @click.argument("shapes", nargs=-1, metavar="[BxTxIxH[xL[xD]]]...", callback=_shapes)
-@click.option("--cell", type=click.Choice(list(CELLS)), default="lstm", show_default=True, help="What to compare.")
+@click.option("--cell", type=click.Choice(CELLS), default="lstm", show_default=True, help="What to compare.")
 @click.option("--mode", type=click.Choice([*MODES, "both"]), default="both", show_default=True, help="What to time.")
 @click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True, help="Of weights and input.")
 @click.option(
@@ -101,9 +101,9 @@ def bench(
     """
     from rich.console import Console
 
-    from jaxlstm.cli.bench._crew import PeerError
     from jaxlstm.cli.bench._report import show, write_json
     from jaxlstm.cli.bench._rounds import Settings
+    from jaxlstm.cli.bench._workers import PeerError
 
     able = [name for name, peer in PEERS.items() if cell in peer.cells]
     for name in peers or ():
@@ -130,9 +130,9 @@ def _run(settings: "Settings") -> "Results":
     from jaxlstm.cli._signals import in_order
     from jaxlstm.cli.bench._rounds import run
 
-    done, total = itertools.count(), settings.stretches()
+    done, total = itertools.count(), settings.num_steps()
     # Seldom drawn anew: what draws takes time from what is timed.
-    with in_order(), progress(total, refresh_per_second=1) as tell:
-        results = run(settings, lambda what: tell(next(done), what))
-        tell(total, "done")
+    with in_order(), progress(total, refresh_per_second=1) as update:
+        results = run(settings, lambda what: update(next(done), what))
+        update(total, "done")
     return results

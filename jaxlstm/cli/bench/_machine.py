@@ -31,9 +31,9 @@ def machine(cores: Sequence[int] | None) -> dict[str, Any]:
 
 
 def allocator() -> str:
-    """How every peer's process, all of them alike, is told to get memory: the settings that they inherit from here."""
-    told = {name: value for name, value in os.environ.items() if name.startswith("MALLOC_") or name in _LOADERS}
-    return ", ".join(f"{name}={value}" for name, value in sorted(told.items())) or "the system's default"
+    """The settings of the memory allocator, which all peers' processes inherit from this one."""
+    settings = {name: value for name, value in os.environ.items() if name.startswith("MALLOC_") or name in _LOADERS}
+    return ", ".join(f"{name}={value}" for name, value in sorted(settings.items())) or "the system's default"
 
 
 _LOADERS = ("LD_PRELOAD", "DYLD_INSERT_LIBRARIES", "GLIBC_TUNABLES")

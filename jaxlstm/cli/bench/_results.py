@@ -73,7 +73,7 @@ class Results:
 
     Attributes:
         machine: what it ran on.
-        settings: what it was told.
+        settings: the command's options.
         versions: of the libraries that took part, by distribution.
         missing: how to install what was not there, by peer.
         measurements: all of them.

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxlstm.cli.bench._agree import difference, tolerance
-from jaxlstm.cli.bench._crew import Crew, PeerError
 from jaxlstm.cli.bench._machine import installed_versions, machine, split_by_presence
 from jaxlstm.cli.bench._results import Measurement, Results
 from jaxlstm.cli.bench._work import PRODUCT, Shape
+from jaxlstm.cli.bench._workers import PeerError, Workers
 from jaxlstm.cli.bench.peers import OURS, PEERS
 
 ROUND_S = 0.2
@@ -46,21 +46,21 @@ class Settings(NamedTuple):
     cores: Sequence[int] | None
     peers: Sequence[str]
 
-    def stretches(self) -> int:
+    def num_steps(self) -> int:
         """How often `run` tells what it does."""
         present, _ = split_by_presence(self.peers)
         return len(self.shapes) * len(present) * (1 + self.rounds)
 
 
-def run(settings: Settings, tell: Callable[[str], None]) -> Results:
-    """Measure; `tell` hears what is being done, `settings.stretches()` times.
+def run(settings: Settings, report: Callable[[str], None]) -> Results:
+    """Measure; `report` hears what is being done, `settings.num_steps()` times.
 
     Raises:
         PeerError: not even the device is known, as jaxlstm's own process failed.
     """
     present, missing = split_by_presence(settings.peers)
-    with tempfile.TemporaryDirectory() as folder, Crew(Path(folder), settings.cores, settings.dtype) as crew:
-        device = crew.device()
+    with tempfile.TemporaryDirectory() as folder, Workers(Path(folder), settings.cores, settings.dtype) as workers:
+        device = workers.device()
         results = Results(
             machine=machine(settings.cores) | device,
             settings={
@@ -74,23 +74,23 @@ def run(settings: Settings, tell: Callable[[str], None]) -> Results:
             missing=missing,
         )
         for shape in settings.shapes:
-            bout = _Bout(crew, shape, settings, device["platform"])
+            comparison = _Comparison(workers, shape, settings, device["platform"])
             for peer in present:
-                tell(f"{shape}: compile and check {peer}")
-                bout.prepare(peer)
+                report(f"{shape}: compile and check {peer}")
+                comparison.prepare(peer)
             for number in range(1, settings.rounds + 1):
                 for peer in present:
-                    tell(f"{shape}: round {number} of {settings.rounds}, {peer}")
-                    bout.time(peer)
-            results.measurements += bout.measurements
+                    report(f"{shape}: round {number} of {settings.rounds}, {peer}")
+                    comparison.time(peer)
+            results.measurements += comparison.measurements
     return results
 
 
-class _Bout:
+class _Comparison:
     """All peers at one shape."""
 
-    def __init__(self, crew: Crew, shape: Shape, settings: Settings, platform: str) -> None:
-        self._crew, self._shape, self._settings, self._platform = crew, shape, settings, platform
+    def __init__(self, workers: Workers, shape: Shape, settings: Settings, platform: str) -> None:
+        self._workers, self._shape, self._settings, self._platform = workers, shape, settings, platform
         self._references: dict[str, tuple[str, dict[str, np.ndarray]]] = {}
         self.measurements: list[Measurement] = []
 
@@ -112,9 +112,9 @@ class _Bout:
                 "dtype": settings.dtype,
                 "platform": self._platform,
             }
-            self._crew.ask(peer, "build", **work, modes=PEERS[peer].modes)
+            self._workers.ask(peer, "build", **work, modes=PEERS[peer].modes)
             for mode in list(pending):
-                answer = self._crew.ask(peer, "compile", mode=mode)
+                answer = self._workers.ask(peer, "compile", mode=mode)
                 measurement = pending[mode]
                 measurement.compile_s, measurement.temp_bytes = answer["compile_s"], answer["temp_bytes"]
                 if mode == PRODUCT:
@@ -128,7 +128,7 @@ class _Bout:
 
     def _check(self, measurement: Measurement) -> None:
         mode, peer = measurement.mode, measurement.peer
-        numbers = self._crew.numbers(peer, mode)
+        numbers = self._workers.numbers(peer, mode)
         whose, reference = self._references.setdefault(mode, (peer, numbers))
         most, where = difference(numbers, reference)
         allowed = tolerance(self._settings.dtype, self._platform)
@@ -143,7 +143,7 @@ class _Bout:
                 continue
             time.sleep(PAUSE_S)
             try:
-                answer = self._crew.ask(peer, "round", mode=measurement.mode, seconds=ROUND_S, calls=CALLS)
+                answer = self._workers.ask(peer, "round", mode=measurement.mode, seconds=ROUND_S, calls=CALLS)
             except PeerError as error:
                 measurement.failure = str(error)
             else:

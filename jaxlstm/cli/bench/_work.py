@@ -11,8 +11,8 @@ MODES = ("fwd", "train")
 PRODUCT = "product"
 """The plain matrix product whose rate is the yardstick."""
 
-CELLS = {"lstm": 4, "gru": 3}
-"""The cells that are timed, and their gates."""
+CELLS = ("lstm", "gru")
+"""The cells that are timed."""
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
@@ -39,7 +39,7 @@ class Shape(NamedTuple):
 
         sizes = layer_input_sizes(self.input, self.hidden, self.layers, bidirectional=self.directions == 2)
         forward = sum(2 * self.time * self.batch * self.hidden * (size + self.hidden) for size in sizes)
-        return CELLS[cell] * self.directions * forward * {"fwd": 1, "train": 3}[mode]
+        return _num_gates(cell) * self.directions * forward * {"fwd": 1, "train": 3}[mode]
 
 
 SHAPES = (
@@ -88,6 +88,13 @@ class Work(NamedTuple):
     cotangent: np.ndarray
 
 
+def _num_gates(cell: str) -> int:
+    # Here, as the command's help does not wait for JAX.
+    from jaxlstm import cells
+
+    return getattr(cells, cell.upper()).num_gates
+
+
 def wide(dtype: str) -> type[np.floating]:
     """The NumPy dtype in which numbers of `dtype` are drawn and compared."""
     return np.float64 if dtype == "float64" else np.float32
@@ -106,7 +113,7 @@ def draw(shape: Shape, cell: str, dtype: str, platform: str) -> Work:
         name + suffix(layer, direction): rng.uniform(-bound, bound, of).astype(wide(dtype))
         for layer, size in enumerate(sizes)
         for direction in range(shape.directions)
-        for name, of in cell_shapes(size, shape.hidden, num_gates=CELLS[cell]).items()
+        for name, of in cell_shapes(size, shape.hidden, _num_gates(cell)).items()
     }
     steps = (shape.time, shape.batch)
     x = rng.standard_normal((*steps, shape.input)).astype(wide(dtype))

@@ -31,7 +31,7 @@ class Peer(NamedTuple):
     distribution: str
     is_jax: bool = True
     modes: tuple[str, ...] = MODES
-    cells: tuple[str, ...] = tuple(CELLS)
+    cells: tuple[str, ...] = CELLS
 
 
 OURS = "jaxlstm"

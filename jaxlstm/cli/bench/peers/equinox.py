@@ -32,7 +32,7 @@ def load(weights: LSTMParams) -> Cells:
 
 
 def apply(layers: Cells, x: jax.Array) -> tuple[jax.Array, States]:
-    """X `[B, T, I]` to output and final states."""
+    """From x `[B, T, I]` to output and final states."""
 
     def run(cell: eqx.nn.LSTMCell | eqx.nn.GRUCell, x: jax.Array, *, reverse: bool):
         zeros = jnp.zeros(cell.hidden_size, x.dtype)

@@ -25,7 +25,7 @@ class Stack(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, States]:
-        """X `[B, T, I]` to output and final states, from a state of zeros."""
+        """From x `[B, T, I]` to output and final states, from a state of zeros."""
         carries = []
         for layer in range(self.shape.layers):
             if self.shape.directions == 2:

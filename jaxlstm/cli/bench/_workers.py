@@ -103,7 +103,7 @@ class Worker:
             self._process.communicate()
 
 
-class Crew:
+class Workers:
     """All workers: each peer's own process, started when it is first asked and again after it ended."""
 
     def __init__(self, folder: Path, cores: Sequence[int] | None, dtype: str) -> None:
@@ -123,7 +123,7 @@ class Crew:
             self._environment["OMP_NUM_THREADS"] = str(len(cores))
         self._platform: str | None = None
 
-    def __enter__(self) -> "Crew":
+    def __enter__(self) -> "Workers":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -139,12 +139,12 @@ class Crew:
     def ask(self, name: str, do: str, **request: Any) -> dict[str, Any]:
         """What the peer `name` answers to `do`; PeerError if it fails."""
         peer = PEERS[name]
-        seat = OURS if peer.is_jax and self._platform in ONE_PROCESS else name
-        worker = self._workers.get(seat)
+        process = OURS if peer.is_jax and self._platform in ONE_PROCESS else name
+        worker = self._workers.get(process)
         if worker is None or not worker.alive():
             if worker is not None:
                 worker.close()
-            worker = self._workers[seat] = Worker(self._folder / f"{seat}.log", self._cores, self._environment)
+            worker = self._workers[process] = Worker(self._folder / f"{process}.log", self._cores, self._environment)
         return worker.ask({"do": do, "module": peer.module, **request})
 
     def numbers(self, name: str, mode: str) -> dict[str, np.ndarray]:
