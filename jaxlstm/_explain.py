@@ -77,16 +77,16 @@ def explain(
     arrays, settings = checked(cell, params, x, state, **options)
     unable: dict[str, str] = {}
 
-    def look(cell, params, x, state, reset_state, *, lengths, begins, checkpoint_every, unroll, **direction):
+    def look(cell, params, x, state, reset_state, *, lengths, resets, checkpoint_every, unroll, **direction):
         """A layer that only looks whether kernels could run it; one kernel must serve all layers."""
-        operands, masks = implementations.Operands(params, x, state), implementations.Masks(lengths, begins)
-        options = implementations.Options(None if begins is None else reset_state, checkpoint_every, unroll)
+        operands, masks = implementations.Operands(params, x, state), implementations.Masks(lengths, resets)
+        options = implementations.Options(None if resets is None else reset_state, checkpoint_every, unroll)
         for entry in implementations.KERNELS:
             unasked = implementations.why_not_unasked(entry, operands)
             unable_to = implementations.why_not(entry, cell, operands, masks, options)
             if unasked or unable_to:
                 unable.setdefault(entry.name, ". Here, too: ".join(filter(None, (unasked, unable_to))))
-        return xla.layer(cell, params, x, state, reset_state, lengths=lengths, begins=begins, **direction)
+        return xla.layer(cell, params, x, state, reset_state, lengths=lengths, resets=resets, **direction)
 
     jax.eval_shape(functools.partial(run, look, settings=settings), arrays)
     return Explanations({platform: _on(platform, unable) for platform in PLATFORMS})

@@ -26,7 +26,7 @@ class Layer(Protocol):
         reset_state: Any,
         *,
         lengths: jax.Array | None,
-        begins: jax.Array | None,
+        resets: jax.Array | None,
         reverse: bool,
     ) -> tuple[jax.Array, Any]:
         """Run the cell over time.
@@ -40,7 +40,7 @@ class Layer(Protocol):
             reset_state: like `state`, what a reset puts in its place; zero if None.
             lengths: `int[B]`, or None if every step counts. Past a row's length its state stays as it is and its
                 output is 0.
-            begins: `bool[T, B]`, or None: reset the row's state before taking step t, in either direction. False at
+            resets: `bool[T, B]`, or None: reset the row's state before taking step t, in either direction. False at
                 padding.
             reverse: from step T-1 down to 0.
 
@@ -60,7 +60,7 @@ def h_before(
     h: jax.Array,
     reset_h: jax.Array | None,
     *,
-    begins: jax.Array | None,
+    resets: jax.Array | None,
     valid: jax.Array | None,
     reverse: bool,
 ) -> jax.Array:
@@ -70,7 +70,7 @@ def h_before(
         y: the layer's output, `[T, B, P]`.
         h: of the initial state, `[B, P]`.
         reset_h: of the reset state, `[B, P]`; zero if None.
-        begins: `bool[T, B]`, or None.
+        resets: `bool[T, B]`, or None.
         valid: `bool[T, B]`, or None.
         reverse: whether the layer ran from step T-1 down to 0.
     """
@@ -78,9 +78,9 @@ def h_before(
     if reverse and valid is not None:  # Going backwards, padding comes first, and its output is not the state.
         y = jnp.where(valid[:, :, None], y, h)
     h = jnp.concatenate([y[1:], h[None]] if reverse else [h[None], y[:-1]])
-    if begins is None:
+    if resets is None:
         return h
-    return jnp.where(begins[:, :, None], 0 if reset_h is None else reset_h.astype(y.dtype), h)
+    return jnp.where(resets[:, :, None], 0 if reset_h is None else reset_h.astype(y.dtype), h)
 
 
 def where_rows(mask: jax.Array, new: Any, old: Any, *, axis: int = 0) -> Any:
@@ -170,10 +170,10 @@ def _direction(
     reverse: bool,
 ) -> tuple[jax.Array, Any]:
     """One direction of one layer; `empty` `bool[B]` are the rows of length 0."""
-    begins, cleared = (None, None) if resets is None else _as_run(resets, reverse)
+    resets, cleared = (None, None) if resets is None else _as_run(resets, reverse)
     # An empty row's state goes around the layer: inside, a NaN in it would reach the gradients of shared weights.
     start = state if empty is None else where_rows(empty, None, state)
-    y, final = run(x, start, reset_state, lengths=lengths, begins=begins, reverse=reverse)
+    y, final = run(x, start, reset_state, lengths=lengths, resets=resets, reverse=reverse)
     if empty is not None:
         final = where_rows(empty, state, final)
     if cleared is not None:

@@ -40,10 +40,10 @@ MIXED = jaxlstm.Cell(_mixed, num_gates=2, state=Mixed, init_extra=_draw_extra)
 """Zoneout, with fields of every kind, sums that it doesn't only add, and an output that is not h."""
 
 
-def plain_layer(cell, params, x, state, reset_state, *, lengths, begins, reverse):
+def plain_layer(cell, params, x, state, reset_state, *, lengths, resets, reverse):
     """The cell under `lax.scan` with nothing else: what the derivative rule must equal."""
     valid = jnp.ones(x.shape[:2], bool) if lengths is None else _stack.valid_steps(lengths, x.shape[0])
-    begins = jnp.zeros(x.shape[:2], bool) if begins is None else begins
+    resets = jnp.zeros(x.shape[:2], bool) if resets is None else resets
 
     def choose(mask, there, elsewhere):
         return jax.tree.map(lambda a, b: jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b), there, elsewhere)
@@ -57,7 +57,7 @@ def plain_layer(cell, params, x, state, reset_state, *, lengths, begins, reverse
         after, y = step(cell, params, choose(begin, anew, state), x)
         return choose(valid, after, state), jnp.where(valid[:, None], y, 0)
 
-    final, y = jax.lax.scan(body, state, (x, begins, valid), reverse=reverse)
+    final, y = jax.lax.scan(body, state, (x, resets, valid), reverse=reverse)
     return y, final
 
 

@@ -67,7 +67,7 @@ def ours(params, x, state, reset_state, lengths, resets, options):
     st.lists(st.booleans(), min_size=T * B, max_size=T * B),
 )
 @hypothesis.settings(deadline=None, max_examples=25, derandomize=True)
-def test_equals_a_loop_over_rows_and_steps(num_layers, bidirectional, proj_size, bias, options, seed, lengths, begins):
+def test_equals_a_loop_over_rows_and_steps(num_layers, bidirectional, proj_size, bias, options, seed, lengths, resets):
     with jax.enable_x64(True):
         random = np.random.default_rng(seed)
         shapes = jaxlstm.init_lstm(
@@ -76,7 +76,7 @@ def test_equals_a_loop_over_rows_and_steps(num_layers, bidirectional, proj_size,
         states = (jaxlstm.zero_state(shapes, B),) * 2
         draw = lambda tree: jax.tree.map(lambda a: random.uniform(-1, 1, a.shape), tree)  # noqa: E731
         params, x, state, reset_state = *map(draw, (shapes, np.zeros((T, B, I)))), *map(draw, states)
-        args = params, x, state, reset_state, np.array(lengths), np.array(begins).reshape(T, B)
+        args = params, x, state, reset_state, np.array(lengths), np.array(resets).reshape(T, B)
         for got, wanted in zip(ours(*args, options=options), by_hand(*args), strict=True):
             np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-12)
 

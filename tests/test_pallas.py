@@ -18,7 +18,7 @@ from jaxlstm.implementations import Masks, Operands, pallas, xla
 ROUNDING = {jnp.float32: 1e-5, jnp.bfloat16: 2e-2}  # of the largest value
 
 
-def problem(num_steps, batch, num_inputs, hidden, dtype, *, lengths=False, begins=False, bias=True):
+def problem(num_steps, batch, num_inputs, hidden, dtype, *, lengths=False, resets=False, bias=True):
     """Operands of a layer, its masks, and a cotangent of its result."""
     random = np.random.default_rng(0)
 
@@ -38,9 +38,9 @@ def problem(num_steps, batch, num_inputs, hidden, dtype, *, lengths=False, begin
     masks = Masks(None, None)
     if lengths:
         masks = Masks(jnp.maximum(num_steps - random.permutation(batch), 0), None)  # T, T-1, ..., 0, 0
-    if begins:
+    if resets:
         valid = np.ones((num_steps, batch), bool) if masks.lengths is None else valid_steps(masks.lengths, num_steps)
-        masks = masks._replace(begins=jnp.asarray(random.random((num_steps, batch)) < 0.3) & valid)
+        masks = masks._replace(resets=jnp.asarray(random.random((num_steps, batch)) < 0.3) & valid)
     operands = Operands(params, normal(num_steps, batch, num_inputs), state())
     return operands, masks, (normal(num_steps, batch, hidden), state())
 
@@ -76,12 +76,12 @@ def check(operands, masks, cotangents, *, reverse):
     assert_within_rounding(got, wanted, ROUNDING[dtype.type])
 
 
-@pytest.mark.parametrize("begins", [False, True])
+@pytest.mark.parametrize("resets", [False, True])
 @pytest.mark.parametrize("lengths", [False, True])
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("dtype", ROUNDING)
-def test_values_and_gradients(dtype, reverse, lengths, begins):
-    check(*problem(5, 9, 3, 5, dtype, lengths=lengths, begins=begins), reverse=reverse)
+def test_values_and_gradients(dtype, reverse, lengths, resets):
+    check(*problem(5, 9, 3, 5, dtype, lengths=lengths, resets=resets), reverse=reverse)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_values_and_gradients(dtype, reverse, lengths, begins):
     ids=["one of everything", "on the tiling", "two tiles of lanes", "marks past 128 steps"],
 )
 def test_sizes_on_and_off_the_tiling(num_steps, batch, hidden):
-    check(*problem(num_steps, batch, 2, hidden, jnp.float32, lengths=True, begins=True), reverse=True)
+    check(*problem(num_steps, batch, 2, hidden, jnp.float32, lengths=True, resets=True), reverse=True)
 
 
 def test_no_bias():
@@ -99,7 +99,7 @@ def test_no_bias():
 
 def test_batch_in_several_tiles(monkeypatch):
     """What one tile can't hold is run tile by tile."""
-    operands, masks, cotangents = problem(3, 20, 3, 4, jnp.float32, lengths=True, begins=True)
+    operands, masks, cotangents = problem(3, 20, 3, 4, jnp.float32, lengths=True, resets=True)
     budget = pallas._weight_bytes(4, operands.x.dtype) + 8 * pallas._row_bytes(4, operands.x.dtype)
     monkeypatch.setattr(pallas, "VMEM_BUDGET", budget)
     monkeypatch.setattr(pallas, "FULL_TILE", 8)
@@ -149,7 +149,7 @@ def test_why_not(given, reason):
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("dtype", ROUNDING)
 def test_program_for_a_tpu_holds_both_kernels(dtype, masked):
-    operands, masks, cotangents = problem(130, 3, 3, 5, dtype, lengths=masked, begins=masked)
+    operands, masks, cotangents = problem(130, 3, 3, 5, dtype, lengths=masked, resets=masked)
     run = jax.jit(functools.partial(by_kernels, reverse=masked))
     text = export.export(run, platforms=["tpu"])(operands, masks, cotangents).mlir_module()
     assert text.count("@tpu_custom_call") == 2
@@ -171,7 +171,7 @@ def test_precision_that_jax_is_set_to(dtype, setting):
 
 
 def test_program_for_a_tpu_while_float64_is_on():
-    operands, masks, cotangents = problem(3, 2, 3, 4, jnp.float32, lengths=True, begins=True)
+    operands, masks, cotangents = problem(3, 2, 3, 4, jnp.float32, lengths=True, resets=True)
     with jax.enable_x64(True):
         run = jax.jit(functools.partial(by_kernels, reverse=True))
         text = export.export(run, platforms=["tpu"])(operands, masks, cotangents).mlir_module()

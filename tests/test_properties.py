@@ -20,7 +20,7 @@ hypothesis.settings.load_profile("jaxlstm")
 
 seeds = st.integers(0, 2**31 - 1)
 ragged = st.lists(st.integers(0, T), min_size=B, max_size=B).map(np.array)
-begins = st.lists(st.booleans(), min_size=T * B, max_size=T * B).map(lambda bits: np.array(bits).reshape(T, B))
+resets = st.lists(st.booleans(), min_size=T * B, max_size=T * B).map(lambda bits: np.array(bits).reshape(T, B))
 
 
 def draw(seed, *, bidirectional=True):
@@ -50,7 +50,7 @@ def test_permuting_rows_permutes_results(seed, lengths, order):
 
 
 @pytest.mark.parametrize("at", [1, T // 2])
-@hypothesis.given(seeds, begins)
+@hypothesis.given(seeds, resets)
 def test_splitting_in_time_and_carrying_the_state_is_one_run(at, seed, resets):
     params, x, state = draw(seed, bidirectional=False)
     y, final = jaxlstm.lstm(params, x, state, resets=jnp.asarray(resets))
@@ -102,7 +102,7 @@ def value_and_gradient(params, x, state, lengths, resets, every):
 
 
 @pytest.mark.parametrize("every", [1, 4])
-@hypothesis.given(seeds, ragged, begins)
+@hypothesis.given(seeds, ragged, resets)
 def test_checkpoint_every_changes_nothing(every, seed, lengths, resets):
     args = *draw(seed), jnp.asarray(lengths), jnp.asarray(resets)
     assert_close(value_and_gradient(*args, every=every), value_and_gradient(*args, every=None), atol=1e-5)

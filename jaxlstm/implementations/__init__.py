@@ -32,7 +32,7 @@ KERNELS = [
         native,
         platform="cpu",
         cells=(LSTM, GRU),
-        takes=_PLAIN | {"weight_hr", "begins"},
+        takes=_PLAIN | {"weight_hr", "resets"},
         proven=True,
         slower=native.slower,
         by_rows=True,
@@ -43,7 +43,7 @@ KERNELS = [
         pallas,
         platform="tpu",
         cells=(LSTM,),
-        takes=_PLAIN | {"begins"},
+        takes=_PLAIN | {"resets"},
         proven=False,
         slower=_single_step,
         by_rows=True,
@@ -87,14 +87,14 @@ def _named(
     reset_state: Any,
     *,
     lengths: jax.Array | None,
-    begins: jax.Array | None,
+    resets: jax.Array | None,
     reverse: bool,
     checkpoint_every: int | None = None,
     unroll: int | None = None,
 ) -> tuple[jax.Array, Any]:
     """One kernel, or the reason why not."""
-    operands, masks = Operands(params, x, state), Masks(lengths, begins)
-    reset_state = None if begins is None else reset_state
+    operands, masks = Operands(params, x, state), Masks(lengths, resets)
+    reset_state = None if resets is None else reset_state
     reason = why_not(entry, cell, operands, masks, Options(reset_state, checkpoint_every, unroll))
     if reason is not None:
         raise refused(entry.name, reason)
@@ -109,14 +109,14 @@ def _best(
     reset_state: Any,
     *,
     lengths: jax.Array | None,
-    begins: jax.Array | None,
+    resets: jax.Array | None,
     reverse: bool,
     checkpoint_every: int | None = None,
     unroll: int | None = None,
 ) -> tuple[jax.Array, Any]:
     """On each platform that the program may be made for: its first kernel that serves, else `xla`."""
-    operands, masks = Operands(params, x, state), Masks(lengths, begins)
-    options = Options(None if begins is None else reset_state, checkpoint_every, unroll)
+    operands, masks = Operands(params, x, state), Masks(lengths, resets)
+    options = Options(None if resets is None else reset_state, checkpoint_every, unroll)
     first: dict[str, Entry] = {}
     for entry in KERNELS:
         unable = why_not(entry, cell, operands, masks, options)
@@ -131,7 +131,7 @@ def _best(
         state,
         reset_state,
         lengths=lengths,
-        begins=begins,
+        resets=resets,
         reverse=reverse,
         checkpoint_every=checkpoint_every,
         unroll=unroll,

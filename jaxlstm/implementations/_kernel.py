@@ -32,7 +32,7 @@ class Run(NamedTuple):
 
 # Along which axis the rows of the batch lie, as tree prefixes.
 OPERAND_ROWS: Any = Operands(params=WHOLE, x=1, state=0)  # pyright: ignore[reportArgumentType]
-MASK_ROWS: Any = Masks(lengths=0, begins=1)  # pyright: ignore[reportArgumentType]
+MASK_ROWS: Any = Masks(lengths=0, resets=1)  # pyright: ignore[reportArgumentType]
 OUTPUT_ROWS = (1, 0)
 RESIDUAL_ROWS = 1
 

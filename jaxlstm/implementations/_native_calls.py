@@ -59,13 +59,13 @@ def _call(name: str, operands: list[jax.Array | None], results: list[tuple[int, 
     return call(*(jnp.zeros(0, jnp.float32) if a is None else a for a in operands), **attributes)
 
 
-def _pack(matrix: jax.Array | None, *, turned: bool, groups: int = 1) -> jax.Array | None:
-    """Matrices `[M, K, N]`, or `[M, N, K]` turned, as right operands of products (`native/pack.h`)."""
+def _pack(matrix: jax.Array | None, *, transposed: bool, groups: int = 1) -> jax.Array | None:
+    """Matrices `[M, K, N]`, or `[M, N, K]` transposed, as right operands of products (`native/pack.h`)."""
     if matrix is None:
         return None
-    M, K, N = (matrix.shape[k] for k in ((0, 2, 1) if turned else (0, 1, 2)))
+    M, K, N = (matrix.shape[k] for k in ((0, 2, 1) if transposed else (0, 1, 2)))
     columns = groups * (-(-N // groups // LANES) * LANES)
-    (packed,) = _call("pack", [matrix], [(M, columns * (K + 1))], M=M, K=K, N=N, groups=groups, turned=turned)
+    (packed,) = _call("pack", [matrix], [(M, columns * (K + 1))], M=M, K=K, N=N, groups=groups, transposed=transposed)
     return packed
 
 
@@ -105,11 +105,11 @@ def forward(
     M, T, B, _, H, P, G = sizes.values()
     has_c = isinstance(state, LSTMState)
     weights = (
-        _pack(params.weight_ih, turned=True, groups=G),
-        _pack(params.weight_hh, turned=True, groups=G),
-        _pack(params.weight_hr, turned=True),
+        _pack(params.weight_ih, transposed=True, groups=G),
+        _pack(params.weight_hh, transposed=True, groups=G),
+        _pack(params.weight_hr, transposed=True),
     )
-    y, h, c, gates, kept_c = _call(
+    y, h, c, gates, c_before = _call(
         "forward",
         [x, *_h_and_c(state), *masks, *weights, _bias_of_sums(params, H)],
         [
@@ -122,7 +122,7 @@ def forward(
         **sizes,
         reverse=reverse,
     )
-    return y, _state_like(state, h, c), Residuals(gates, kept_c if has_c else None) if keep else None
+    return y, _state_like(state, h, c), Residuals(gates, c_before if has_c else None) if keep else None
 
 
 def backward(operands: Operands, masks: Masks, y, residuals: Residuals, cotangents, *, reverse: bool) -> Operands:
@@ -132,9 +132,9 @@ def backward(operands: Operands, masks: Masks, y, residuals: Residuals, cotangen
     M, T, B, I, H, P, G = sizes.values()  # noqa: E741
     d_y, d_end = cotangents
     weights = (
-        _pack(params.weight_ih, turned=False),
-        _pack(params.weight_hh, turned=False),
-        _pack(params.weight_hr, turned=False),
+        _pack(params.weight_ih, transposed=False),
+        _pack(params.weight_hh, transposed=False),
+        _pack(params.weight_hr, transposed=False),
     )
     projected, has_c = params.weight_hr is not None, isinstance(state, LSTMState)
     arguments = [x, *_h_and_c(state), *masks]

@@ -20,7 +20,7 @@ class Masks(NamedTuple):
     """A layer's other arrays."""
 
     lengths: jax.Array | None
-    begins: jax.Array | None
+    resets: jax.Array | None
 
 
 class Options(NamedTuple):
@@ -81,8 +81,8 @@ class Entry(NamedTuple):
 
 LACKS = {
     "weight_hr": "it has no projection (proj_size must be 0)",
-    "begins": "it can't begin anew inside a row (resets must be None)",
-    "reset_state": "it begins anew from zero only (reset_state must be None)",
+    "resets": "it can't begin anew inside a row (resets must be None)",
+    "reset_state": "it resets anew from zero only (reset_state must be None)",
     "checkpoint_every": "it keeps every step for the backward pass (checkpoint_every must be None)",
     "unroll": "it has no loop to unroll (unroll must be None)",
 }

@@ -93,7 +93,7 @@ def _in_range(masks: Masks, x: jax.Array) -> Masks:
     if lengths is not None:  # Before a narrower type would wrap it around.
         wide = lengths.astype(jnp.int32) if lengths.dtype.itemsize < 4 else lengths
         lengths = jnp.clip(wide, 0, x.shape[0]).astype(jnp.int32)
-    return Masks(lengths, masks.begins)
+    return Masks(lengths, masks.resets)
 
 
 def _of_one_model(tree: Any) -> Any:

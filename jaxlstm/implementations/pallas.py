@@ -128,7 +128,7 @@ def backward(
     d_sums = d_sums.reshape(num_steps, batch, 4 * size.hidden)
 
     valid = None if masks.lengths is None else valid_steps(masks.lengths, num_steps)
-    h = h_before(outputs[0], state.h, None, begins=masks.begins, valid=valid, reverse=reverse)
+    h = h_before(outputs[0], state.h, None, resets=masks.resets, valid=valid, reverse=reverse)
     d_bias = None if params.bias_ih is None else d_sums.sum((0, 1), dtype=jnp.float32)
     d_params = LSTMCellParams(
         weight_ih=_multiply("tbg,tbi->gi", d_sums, x),
@@ -241,13 +241,13 @@ def _up(size: int, multiple: int) -> int:
 
 def _marks(masks: Masks, num_steps: int, size: Sizes) -> jax.Array | None:
     """`int32[B, T]`: with time along the lanes a step takes 4 bytes, where a column of rows would take 512."""
-    if masks.lengths is None and masks.begins is None:
+    if masks.lengths is None and masks.resets is None:
         return None
     marks = jnp.full((num_steps, 1), STEP, jnp.int32)
     if masks.lengths is not None:
         marks = jnp.where(valid_steps(masks.lengths, num_steps), marks, PADDING)
-    if masks.begins is not None:
-        marks = jnp.where(masks.begins, BEGIN, marks)
+    if masks.resets is not None:
+        marks = jnp.where(masks.resets, BEGIN, marks)
     return _pad(marks.T, size.batch, _up(num_steps, LANES))
 
 

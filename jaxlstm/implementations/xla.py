@@ -42,7 +42,7 @@ class Inputs(NamedTuple):
     """What a step is given besides the state; over all steps with T before."""
 
     x: jax.Array  # [B, I]
-    begin: jax.Array | None  # bool[B]
+    reset: jax.Array | None  # bool[B]
     valid: jax.Array | None  # bool[B]
 
 
@@ -62,7 +62,7 @@ def layer(
     reset_state: Any = None,
     *,
     lengths: jax.Array | None = None,
-    begins: jax.Array | None = None,
+    resets: jax.Array | None = None,
     reverse: bool = False,
     checkpoint_every: int | None = None,
     unroll: int | None = None,
@@ -73,7 +73,7 @@ def layer(
     state, besides x and the output. With `checkpoint_every=k` it keeps every k-th state instead, and all that of k
     steps at a time.
     """
-    inputs = Inputs(x, begins, None if lengths is None else valid_steps(lengths, x.shape[0]))
+    inputs = Inputs(x, resets, None if lengths is None else valid_steps(lengths, x.shape[0]))
     if x.shape[0] == 1:
         return _single(cell, params, state, reset_state, jax.tree.map(lambda a: a[0], inputs))
     start = _rows_last(state)
@@ -94,7 +94,7 @@ def _single(cell: Cell, params: CellParams, state: Any, reset_state: Any, inputs
         after, y = step(cell, params, _rows_first(start), inputs.x)
         return _rows_last(after), y.T, None
 
-    end, y, _ = _guarded(move, _rows_last(state), _rows_last(reset_state), inputs.begin, inputs.valid, inputs.x.dtype)
+    end, y, _ = _guarded(move, _rows_last(state), _rows_last(reset_state), inputs.reset, inputs.valid, inputs.x.dtype)
     return y[None], _rows_first(end)
 
 
@@ -136,10 +136,10 @@ def _fold_jvp(loop: Loop, primals, tangents):
     sums = _sums(loop, weights, state.h)
 
     def body(state, inputs):
-        state, y, kept = _step(rule, sums, weights, reset_state, state, inputs)
-        return state, (y, kept)
+        state, y, residuals = _step(rule, sums, weights, reset_state, state, inputs)
+        return state, (y, residuals)
 
-    end, (y, kept) = lax.scan(body, state, inputs, reverse=loop.reverse, unroll=loop.unroll)
+    end, (y, residuals) = lax.scan(body, state, inputs, reverse=loop.reverse, unroll=loop.unroll)
 
     def all_steps(d_weight, operand):
         """`d_weight` `[M, K]` times every step's operand `[K, T, B]`, to `[M, T, B]`."""
@@ -150,11 +150,11 @@ def _fold_jvp(loop: Loop, primals, tangents):
     of_x = product(with_transpose(weights.weight_ih), d_x)
     of_x += all_steps(d_weights.weight_ih, _features_first(inputs.x))
     if rule.h_before is not None:
-        h = _by_step(rule.h_before(kept))
+        h = _by_step(rule.h_before(residuals))
     else:
         reset_h = None if reset_state is None else reset_state.h.T
         h = _features_first(
-            h_before(y, state.h.T, reset_h, begins=inputs.begin, valid=inputs.valid, reverse=loop.reverse)
+            h_before(y, state.h.T, reset_h, resets=inputs.reset, valid=inputs.valid, reverse=loop.reverse)
         )
     of_h = all_steps(d_weights.weight_hh, h)
     if d_weights.bias is not None:
@@ -164,7 +164,7 @@ def _fold_jvp(loop: Loop, primals, tangents):
     d_sums = jax.tree.map(_by_step, rule.merge(of_x, of_h))
     d_projected = None
     if d_weights.weight_hr is not None:
-        unprojected = jax.vmap(rule.output, in_axes=(None, 0))(weights.extra, kept)
+        unprojected = jax.vmap(rule.output, in_axes=(None, 0))(weights.extra, residuals)
         d_projected = _by_step(all_steps(d_weights.weight_hr, _by_step(unprojected)))
 
     linear_weights = jax.tree.map(with_transpose, (weights.weight_hh, weights.weight_hr))
@@ -175,12 +175,12 @@ def _fold_jvp(loop: Loop, primals, tangents):
     # Under `shard_map` a gradient is summed over devices where its parameter begins to vary: not at every step.
     extra, d_extra = varying_alike((weights.extra, d_extra), (d_state, d_sums))
 
-    # Recomputed in the backward pass: from what is kept, in cache, slopes are cheaper than read back from memory.
+    # Recomputed in the backward pass: from residuals in cache, slopes are cheaper than read back from memory.
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def linear_body(d_state, per_step):
         return _linear_step(rule, linear_weights, extra, d_extra, d_reset_state, d_state, y.dtype, *per_step)
 
-    per_step = kept, inputs.begin, inputs.valid, d_sums, d_projected
+    per_step = residuals, inputs.reset, inputs.valid, d_sums, d_projected
     d_state, d_y = lax.scan(linear_body, d_state, per_step, reverse=loop.reverse, unroll=loop.unroll)
     return (y, end), (d_y, joined(d_state, zero_from_primal(end)))  # What is no float has a zero of its own.
 
@@ -217,17 +217,28 @@ def _step(rule: Rule, sums: Callable, weights: Weights, reset_state: Any, state:
     """The state after one step, its output `[B, P]`, and what its derivative needs."""
 
     def move(start):
-        after, y, kept = rule.run(weights.extra, start, sums(inputs.x.T, start.h.astype(inputs.x.dtype)))
+        after, y, residuals = rule.run(weights.extra, start, sums(inputs.x.T, start.h.astype(inputs.x.dtype)))
         if weights.weight_hr is not None:
             y = multiply(weights.weight_hr, y, state.h.dtype)
             after = after._replace(h=y)
-        return after, y, kept
+        return after, y, residuals
 
-    return _guarded(move, state, reset_state, inputs.begin, inputs.valid, inputs.x.dtype)
+    return _guarded(move, state, reset_state, inputs.reset, inputs.valid, inputs.x.dtype)
 
 
 def _linear_step(
-    rule: Rule, weights, extra, d_extra, d_reset_state, d_state, dtype, kept, begin, valid, d_sums: Sums, d_projected
+    rule: Rule,
+    weights,
+    extra,
+    d_extra,
+    d_reset_state,
+    d_state,
+    dtype,
+    residuals,
+    reset,
+    valid,
+    d_sums: Sums,
+    d_projected,
 ):
     """The tangent of `_step` in the state; `d_sums` and `d_projected` hold the share of x and the weights."""
     weight_hh, weight_hr = weights
@@ -235,21 +246,21 @@ def _linear_step(
     def move(start):
         of_h = product(weight_hh, start.h)
         sums = jax.tree.map(jnp.add, d_sums, rule.merge(jnp.zeros_like(of_h), of_h))
-        after, y = rule.tangent(extra, kept, d_extra, start, sums)
+        after, y = rule.tangent(extra, residuals, d_extra, start, sums)
         if weight_hr is not None:
             y = product(weight_hr, y) + d_projected
             after = after._replace(h=y)
         return after, y, None
 
-    d_state, d_y, _ = _guarded(move, d_state, d_reset_state, begin, valid, dtype)
+    d_state, d_y, _ = _guarded(move, d_state, d_reset_state, reset, valid, dtype)
     return d_state, d_y
 
 
-def _guarded(move: Callable, state: Any, reset_state: Any, begin: jax.Array | None, valid: jax.Array | None, dtype):
+def _guarded(move: Callable, state: Any, reset_state: Any, reset: jax.Array | None, valid: jax.Array | None, dtype):
     """`move` from `reset_state` where a row begins anew, and not at all where its step is padding; output 0 there."""
-    start = state if begin is None else where_rows(begin, reset_state, state, axis=-1)
-    after, y, kept = move(start)
+    start = state if reset is None else where_rows(reset, reset_state, state, axis=-1)
+    after, y, residuals = move(start)
     if valid is None:
-        return after, y.T.astype(dtype), kept
+        return after, y.T.astype(dtype), residuals
     after = where_rows(valid, after, state, axis=-1)
-    return after, jnp.where(valid[:, None], y.T, 0).astype(dtype), kept
+    return after, jnp.where(valid[:, None], y.T, 0).astype(dtype), residuals

@@ -23,7 +23,7 @@ void each_array(Layer& layer, F f) {
   f(layer.h, B * layer.P, Presence::always);
   f(layer.c, B * layer.H, of_c(layer));
   f(layer.lengths, B, Presence::optional);
-  f(layer.begins, T * B, Presence::optional);
+  f(layer.resets, T * B, Presence::optional);
 }
 
 template <typename F>
@@ -40,7 +40,7 @@ void each_array(Forward& run, F f) {
   f(run.h, B * P, Presence::always);
   f(run.c, B * H, c);
   f(run.gates, cells * SUMS * H, Presence::optional);
-  f(run.kept_c, cells * H, Presence::optional);
+  f(run.c_before, cells * H, Presence::optional);
 }
 
 template <typename F>
@@ -54,7 +54,7 @@ void each_array(Backward& run, F f) {
   f(run.w_hr, packed_size(P, H), Presence::optional);
   f(run.y, cells * P, Presence::always);
   f(run.gates, cells * SUMS * H, Presence::always);
-  f(run.kept_c, cells * H, c);
+  f(run.c_before, cells * H, c);
   f(run.d_y, cells * P, Presence::always);
   f(run.d_h, B * P, Presence::always);
   f(run.d_c, B * H, c);

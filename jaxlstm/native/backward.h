@@ -59,7 +59,7 @@ Index retreat(const Backward& run, Range rows, Index t, const BackwardRoom<Cell>
   count = 0;
   each_live(layer, rows, t, [&](Index b) {
     const float* d_m = run.w_hr ? room.product + count * room.c_stride : h_of(b);
-    const float* before = Cell::CARRIES_C ? run.kept_c + cell(b) * H : h_before(layer, run.y, room.zeros, t, b);
+    const float* before = Cell::CARRIES_C ? run.c_before + cell(b) * H : h_before(layer, run.y, room.zeros, t, b);
     float* d_z = run.d_z + cell(b) * SUMS * H;
     Cell::step_transposed(H, run.gates + cell(b) * SUMS * H, before, d_m, Cell::CARRIES_C ? c_of(b) : h_of(b), d_z,
                           run.w_hr ? run.m + cell(b) * H : nullptr);
@@ -78,7 +78,7 @@ Index retreat(const Backward& run, Range rows, Index t, const BackwardRoom<Cell>
   each_live(layer, rows, t, [&](Index b) {
     const float* by_w_hh = room.product + k++ * room.h_stride;
     Cell::CARRIES_C ? copy(h_of(b), by_w_hh, P) : add(h_of(b), by_w_hh, P);
-    if (!begins(layer, t, b)) return;
+    if (!resets(layer, t, b)) return;
     zero(h_of(b), P);
     zero(c_of(b), H);
   });

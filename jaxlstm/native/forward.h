@@ -49,7 +49,7 @@ Index advance(const Forward& run, Range rows, Index t, const ForwardRoom& room, 
   const auto c_of = [&](Index b) { return room.c + (b - rows.first) * room.c_stride; };
   Index count = 0;
   each_live(layer, rows, t, [&](Index b) {
-    if (begins(layer, t, b)) {
+    if (resets(layer, t, b)) {
       zero(h_of(b), P);
       zero(c_of(b), H);
     }
@@ -62,8 +62,8 @@ Index advance(const Forward& run, Range rows, Index t, const ForwardRoom& room, 
   each_live(layer, rows, t, [&](Index b) {
     float* m = run.w_hr ? room.left + k * room.left_stride : h_of(b);
     float* gates = run.gates ? run.gates + cell(b) * SUMS * H : nullptr;
-    float* kept_c = run.kept_c ? run.kept_c + cell(b) * H : nullptr;
-    Cell::step(H, z + k++ * z_stride, room.bias, Cell::CARRIES_C ? c_of(b) : h_of(b), m, gates, kept_c);
+    float* c_before = run.c_before ? run.c_before + cell(b) * H : nullptr;
+    Cell::step(H, z + k++ * z_stride, room.bias, Cell::CARRIES_C ? c_of(b) : h_of(b), m, gates, c_before);
   });
   if (run.w_hr) {
     product({room.left, room.left_stride}, count, run.w_hr, H, room.h_stride, room.projected, room.h_stride);

@@ -99,8 +99,8 @@ ffi::Future call_layer(ffi::ThreadPool pool, ffi::RemainingArgs operands, ffi::R
 }
 
 ffi::Future call_pack(ffi::ThreadPool pool, ffi::RemainingArgs operands, ffi::RemainingRets results, Index M, Index K,
-                       Index N, Index groups, bool turned) {
-  return call(pool, operands, results, Pack{K, N, turned, groups, nullptr, nullptr}, M);
+                       Index N, Index groups, bool transposed) {
+  return call(pool, operands, results, Pack{K, N, transposed, groups, nullptr, nullptr}, M);
 }
 
 auto binding() { return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets().Attr<Index>("M"); }
@@ -117,7 +117,7 @@ auto layer_binding() {
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxlstm_pack, jaxlstm::call_pack,
                               jaxlstm::binding().Attr<jaxlstm::Index>("K").Attr<jaxlstm::Index>("N")
-                                  .Attr<jaxlstm::Index>("groups").Attr<bool>("turned"));
+                                  .Attr<jaxlstm::Index>("groups").Attr<bool>("transposed"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxlstm_forward, jaxlstm::call_layer<jaxlstm::Forward>, jaxlstm::layer_binding());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxlstm_backward, jaxlstm::call_layer<jaxlstm::Backward>, jaxlstm::layer_binding());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxlstm_weights, jaxlstm::call_layer<jaxlstm::Weights>, jaxlstm::layer_binding());

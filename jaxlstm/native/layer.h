@@ -33,7 +33,7 @@ struct Layer {
   const float* h;               // [B, P], where the run sets out from
   const float* c;               // [B, H]; null for a GRU, as all its c
   const std::int32_t* lengths;  // [B], or null: past its length a row's state stands still and its output is 0
-  const bool* begins;           // [T, B], or null: the state is zero before this step
+  const bool* resets;           // [T, B], or null: the state is zero before this step
 };
 
 // Packed, a matrix [K, N] is the right operand of products; product.h says why one row more.
@@ -41,7 +41,7 @@ struct Layer {
 
 struct Pack {
   Index K, N;
-  bool turned;          // the matrix lies in memory as [N, K]
+  bool transposed;          // the matrix lies in memory as [N, K]
   Index groups;         // of columns, each padded with zeros to LANES: G where gates are to lie apart
   const float* matrix;
   float* packed;
@@ -49,20 +49,20 @@ struct Pack {
 
 struct Forward {
   Layer layer;
-  const float *w_ih, *w_hh, *w_hr;  // packed: turned, gates apart, and [H, P] turned or null
+  const float *w_ih, *w_hh, *w_hr;  // packed: transposed, gates apart, and [H, P] transposed or null
   const float* bias;                // [4H] of the sums, or null
   float *y, *h, *c;                 // [T, B, P], [B, P], [B, H]
-  float *gates, *kept_c;            // [T, B, 4H] active, [T, B, H] before the step; null if nothing is kept
+  float *gates, *c_before;            // [T, B, 4H] active, [T, B, H] before the step; null if nothing is kept
 };
 
 struct Backward {
   Layer layer;
   const float *w_ih, *w_hh, *w_hr;  // packed: [G H, I], [G H, P], and [P, H] or null
   const float *d_y, *d_h, *d_c;     // [T, B, P], [B, P], [B, H]: cotangents of the results
-  const float *y, *gates, *kept_c;  // as forward gave them
+  const float *y, *gates, *c_before;  // as forward gave them
   float *d_x, *d_h0, *d_c0;         // [T, B, I], [B, P], [B, H]
   float* d_z;                       // [T, B, 4H] of the sums; may be `gates`. Unset at padding, as are the next two.
-  float *d_m, *m;                   // [T, B, P], and [T, B, H] or `kept_c`: h = W_hr m. Null without projection.
+  float *d_m, *m;                   // [T, B, P], and [T, B, H] or `c_before`: h = W_hr m. Null without projection.
 };
 
 struct Weights {

@@ -21,7 +21,7 @@ struct Lstm {
   static constexpr bool CARRIES_C = true;  // past the products; else it carries h
 
   // From z [4, up(H)] to c and m, both [up(H)]; keeps gates and c before the step if there is where.
-  static void step(Index H, const float* z, const float* bias, float* c, float* m, float* gates, float* kept_c) {
+  static void step(Index H, const float* z, const float* bias, float* c, float* m, float* gates, float* c_before) {
     for (Index u = 0; u < H; u += W) {
       const auto sum = [&](Index k) { return load(z + k * up(H) + u) + load(bias + k * up(H) + u); };
       const Vector i = sigmoid(sum(0)), f = sigmoid(sum(1)), g = tanh(sum(2)), o = sigmoid(sum(3));
@@ -34,17 +34,17 @@ struct Lstm {
       store(gates + H + u, f, count);
       store(gates + 2 * H + u, g, count);
       store(gates + 3 * H + u, o, count);
-      store(kept_c + u, before, count);
+      store(c_before + u, before, count);
     }
   }
 
   // From d_m [up(H)] and d_c [up(H)] to d_z [4H] and the new d_c; keeps m if there is where.
-  static void step_transposed(Index H, const float* gates, const float* kept_c, const float* d_m, float* d_c,
+  static void step_transposed(Index H, const float* gates, const float* c_before, const float* d_m, float* d_c,
                               float* d_z, float* m) {
     for (Index u = 0; u < H; u += W) {
       const Index count = H - u;
       const auto gate = [&](int k) { return load(gates + k * H + u, count); };
-      const Vector i = gate(0), f = gate(1), g = gate(2), o = gate(3), c = load(kept_c + u, count);
+      const Vector i = gate(0), f = gate(1), g = gate(2), o = gate(3), c = load(c_before + u, count);
       const Vector t = tanh(f * c + i * g), dm = load(d_m + u);
       const Vector dc = load(d_c + u) + dm * o * (1.0f - t * t);
       const auto put = [&](int k, Vector d) { store(d_z + k * H + u, d, count); };

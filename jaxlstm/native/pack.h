@@ -13,7 +13,7 @@ inline void pack(const Pack& run, Range columns) {
     const Index count = larger(0, smaller(W, group - within));  // what is no padding
     const Index from = column / up(group) * group + within;
     if (count < W) zero(to, K * W);
-    if (run.turned) {
+    if (run.transposed) {
       for (Index n = 0; n < count; ++n)
         for (Index k = 0; k < K; ++k) to[k * W + n] = run.matrix[(from + n) * K + k];
     } else {

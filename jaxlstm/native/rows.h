@@ -59,11 +59,11 @@ inline void zero_padding(const Layer& layer, Range rows, float* a, Index columns
       if (t >= length(layer, b)) zero(a + (t * layer.B + b) * columns, columns);
 }
 
-inline bool begins(const Layer& layer, Index t, Index b) { return layer.begins && layer.begins[t * layer.B + b]; }
+inline bool resets(const Layer& layer, Index t, Index b) { return layer.resets && layer.resets[t * layer.B + b]; }
 
 // The h [P] that row b set out from at step t of its output y; zeros [P] where it began anew.
 inline const float* h_before(const Layer& layer, const float* y, const float* zeros, Index t, Index b) {
-  if (begins(layer, t, b)) return zeros;
+  if (resets(layer, t, b)) return zeros;
   const bool first = layer.reverse ? t == length(layer, b) - 1 : t == 0;
   return first ? layer.h + b * layer.P : y + ((layer.reverse ? t + 1 : t - 1) * layer.B + b) * layer.P;
 }

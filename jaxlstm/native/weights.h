@@ -44,7 +44,7 @@ inline void pack_right(const Outer& outer, Index count) {
     for (Index k = 0; k < count; ++k) store(to + k * W, load(outer.right[k] + column, outer.columns - column));
 }
 
-// Adds the cells' left [., rows] times right to the results of so many outers, and left itself to `bias` if it is there.
+// Adds the cells' left [., rows] times right to the results of so many outers, and left to `bias` if it is there.
 inline void add_cells(const Cells& cells, const float* left, Index left_columns, Range rows, const Outer* outers,
                       int number, float* bias, const WeightsRoom& room) {
   for (Index row = rows.first; row < rows.last; row += HEIGHT) {

@@ -45,11 +45,11 @@ void run_on(const Kernels& kernels, const Run& run, Index M, Index threads) {
   share(pool, job(kernels, run, M, threads), [] {});
 }
 
-std::vector<float> pack(const Kernels& kernels, const std::vector<float>& matrix, Index M, Index K, Index N, bool turned,
+std::vector<float> pack(const Kernels& kernels, const std::vector<float>& matrix, Index M, Index K, Index N, bool transposed,
                         Index groups, Index threads) {
   if (matrix.empty()) return {};
   std::vector<float> packed(static_cast<std::size_t>(M * packed_size(K, groups * up(N / groups))));
-  run_on(kernels, Pack{K, N, turned, groups, matrix.data(), packed.data()}, M, threads);
+  run_on(kernels, Pack{K, N, transposed, groups, matrix.data(), packed.data()}, M, threads);
   return packed;
 }
 
@@ -57,23 +57,24 @@ std::vector<float> pack(const Kernels& kernels, const std::vector<float>& matrix
 Results by_kernels(const Kernels& kernels, const Problem& p, Index threads) {
   const Index M = p.M, G = p.G, I = p.I, H = p.H, P = p.P;
   const Layer layer = p.layer();
-  const auto packed = [&](const std::vector<float>& w, Index K, Index N, bool turned, Index groups) {
-    return pack(kernels, w, M, K, N, turned, groups, threads);
+  const auto packed = [&](const std::vector<float>& w, Index K, Index N, bool transposed, Index groups) {
+    return pack(kernels, w, M, K, N, transposed, groups, threads);
   };
   const auto ih = packed(p.w_ih, I, G * H, true, G), hh = packed(p.w_hh, P, G * H, true, G);
   const auto hr = packed(p.w_hr, H, P, true, 1);
   Results r(p);
-  std::vector<float> gates(p.of(p.T * p.B * SUMS * H)), kept_c(G == 4 ? p.of(p.T * p.B * H) : 0), d_m(p.w_hr.empty() ? 0 : r.y.size());
+  std::vector<float> gates(p.of(p.T * p.B * SUMS * H)), c_before(G == 4 ? p.of(p.T * p.B * H) : 0);
+  std::vector<float> d_m(p.w_hr.empty() ? 0 : r.y.size());
   run_on(kernels,
          Forward{layer, ih.data(), hh.data(), pointer(hr), pointer(p.bias), r.y.data(), r.h.data(), pointer(r.c),
-                 gates.data(), pointer(kept_c)},
+                 gates.data(), pointer(c_before)},
          M, threads);
   const auto ih_back = packed(p.w_ih, G * H, I, false, 1), hh_back = packed(p.w_hh, G * H, P, false, 1);
   const auto hr_back = packed(p.w_hr, P, H, false, 1);
-  float* m = p.w_hr.empty() ? nullptr : kept_c.data();
+  float* m = p.w_hr.empty() ? nullptr : c_before.data();
   run_on(kernels,
          Backward{layer, ih_back.data(), hh_back.data(), pointer(hr_back), p.d_y.data(), p.d_h.data(), pointer(p.d_c),
-                  r.y.data(), gates.data(), pointer(kept_c), r.d_x.data(), r.d_h0.data(), pointer(r.d_c0), gates.data(),
+                  r.y.data(), gates.data(), pointer(c_before), r.d_x.data(), r.d_h0.data(), pointer(r.d_c0), gates.data(),
                   pointer(d_m), m},
          M, threads);
   run_on(kernels,

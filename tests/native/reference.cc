@@ -37,7 +37,7 @@ class Row {
     std::vector<Step> steps(static_cast<std::size_t>(length));
     for (Index taken = 0; taken < length; ++taken) {
       const Index t = p.reverse ? length - 1 - taken : taken;
-      if (p.begin(m, t, b)) h.assign(h.size(), 0), c.assign(c.size(), 0);
+      if (p.reset(m, t, b)) h.assign(h.size(), 0), c.assign(c.size(), 0);
       forward(steps[static_cast<std::size_t>(t)], t, h, c);
       put(r[0], cell(t), h);
     }
@@ -47,7 +47,7 @@ class Row {
     for (Index taken = length; taken-- > 0;) {
       const Index t = p.reverse ? length - 1 - taken : taken;
       backward(steps[static_cast<std::size_t>(t)], t, d_h, d_c);
-      if (p.begin(m, t, b)) d_h.assign(d_h.size(), 0), d_c.assign(d_c.size(), 0);
+      if (p.reset(m, t, b)) d_h.assign(d_h.size(), 0), d_c.assign(d_c.size(), 0);
     }
     put(r[4], m * p.B + b, d_h), put(r[5], m * p.B + b, d_c);
   }

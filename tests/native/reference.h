@@ -20,28 +20,28 @@ struct Problem {
   bool reverse, extreme;
   std::vector<float> w_ih, w_hh, w_hr, bias, x, h, c, d_y, d_h, d_c;
   std::vector<std::int32_t> lengths;
-  std::vector<unsigned char> begins;
+  std::vector<unsigned char> resets;
 
   std::size_t of(Index elements) const { return static_cast<std::size_t>(M * elements); }
 
   Layer layer() const {
     static_assert(sizeof(bool) == 1);
     return {G, T, B, I, H, P, reverse, x.data(), h.data(), pointer(c), lengths.empty() ? nullptr : lengths.data(),
-            begins.empty() ? nullptr : reinterpret_cast<const bool*>(begins.data())};
+            resets.empty() ? nullptr : reinterpret_cast<const bool*>(resets.data())};
   }
 
   Index length(Index m, Index b) const {
     return lengths.empty() ? T : larger(0, smaller(lengths[static_cast<std::size_t>(m * B + b)], T));
   }
-  bool begin(Index m, Index t, Index b) const {
-    return !begins.empty() && begins[static_cast<std::size_t>((m * T + t) * B + b)];
+  bool reset(Index m, Index t, Index b) const {
+    return !resets.empty() && resets[static_cast<std::size_t>((m * T + t) * B + b)];
   }
 
   std::string text() const {
     std::string text;
     for (Index size : {M, G, T, B, I, H, P}) text += std::to_string(size) + " ";
     return "M G T B I H P = " + text + (reverse ? "reverse " : "") + (lengths.empty() ? "" : "lengths ") +
-           (begins.empty() ? "" : "begins ") + (w_hr.empty() ? "" : "projected ") + (extreme ? "extreme" : "");
+           (resets.empty() ? "" : "resets ") + (w_hr.empty() ? "" : "projected ") + (extreme ? "extreme" : "");
   }
 
   static Problem draw(std::mt19937& random) {
@@ -72,11 +72,11 @@ struct Problem {
       }
     }
     if (maybe(2)) {
-      p.begins.resize(p.of(p.T * p.B));
+      p.resets.resize(p.of(p.T * p.B));
       for (Index m = 0, k = 0; m < p.M; ++m)
         for (Index t = 0; t < p.T; ++t)
           for (Index b = 0; b < p.B; ++b, ++k)
-            p.begins[static_cast<std::size_t>(k)] = t < p.length(m, b) && maybe(4);
+            p.resets[static_cast<std::size_t>(k)] = t < p.length(m, b) && maybe(4);
     }
     if (p.extreme) {
       using Limits = std::numeric_limits<float>;
@@ -100,7 +100,7 @@ struct Problem {
     };
     take(p.x, x, T, I), take(p.h, h, 1, P), take(p.c, c, 1, H);
     take(p.d_y, d_y, T, P), take(p.d_h, d_h, 1, P), take(p.d_c, d_c, 1, H);
-    take(p.lengths, lengths, 1, 1), take(p.begins, begins, T, 1);
+    take(p.lengths, lengths, 1, 1), take(p.resets, resets, T, 1);
     return p;
   }
 };
