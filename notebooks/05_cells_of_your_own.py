@@ -25,7 +25,7 @@
 # 4. looks at **what is stored where**, step by step;
 # 5. shows what came for free: lengths, two layers in both directions, derivatives, a Flax module.
 #
-# It needs no network and takes less than two minutes on two cores. `T` is time, `B` batch, `I` input, `H` hidden, `G` the
+# It needs no network. `T` is time, `B` batch, `I` input, `H` hidden, `G` the
 # number of gates.
 
 # %%
