@@ -41,6 +41,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 from flax import nnx
+from matplotlib.patheffects import withStroke
 from sklearn.decomposition import PCA
 from sklearn.metrics import confusion_matrix
 from sktime.datasets import load_japanese_vowels
@@ -48,6 +49,7 @@ from sktime.datasets import load_japanese_vowels
 import jaxlstm
 import jaxlstm.nnx
 
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 plt.rcParams |= {"figure.figsize": (9, 3.5), "figure.dpi": 100, "figure.constrained_layout.use": True, "font.size": 9}
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"  # Okabe and Ito's colour-blind safe palette.
 
@@ -56,7 +58,7 @@ BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"  # Okabe and Ito's colour-b
 #
 # Every utterance becomes one row of an array `[B, T, I]`, and `lengths` says how many of its frames are real. What
 # fills the rest should not matter. To make sure of it, we fill it with **NaN**: if one padded frame reached one number
-# below, in a forward pass or in a gradient, the loss would be NaN from then on and no assertion would pass.
+# below, in a forward pass or in a gradient, the loss would be NaN from then on, and every answer a guess.
 
 
 # %%
@@ -89,7 +91,7 @@ for name, data in (("train", train_data), ("test", test_data)):
     shortest, longest = data.lengths.min(), data.lengths.max()
     print(f"{name:5}: x {data.x.shape}, lengths {shortest} to {longest}, {np.isnan(data.x).mean():.0%} of it padding")
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 fig, (left, right) = plt.subplots(1, 2)
 bins = np.arange(6.5, 30)
 left.hist([train_data.lengths, test_data.lengths], bins, stacked=True, color=[BLUE, ORANGE], label=["train", "test"])
@@ -111,8 +113,8 @@ plt.show()
 # nor sorting.
 #
 # Three checks on an untrained layer: what stands in the padding changes no bit; a row comes out as if it were alone and
-# had never been padded; and without `lengths`, padded with zeros, the forward direction ends with wrong states, and the
-# reverse direction begins with them.
+# had never been padded; and without `lengths`, padded with zeros, both directions are off: the forward one has run on
+# into the padding where it ends, and the reverse one has come out of it where the row's last real frame is.
 
 # %%
 params = jaxlstm.init_lstm(jax.random.key(0), input_size=12, hidden_size=100, bidirectional=True)
@@ -121,20 +123,17 @@ x_zeros = jnp.nan_to_num(x, nan=0.0)
 
 output, (h_n, c_n) = jaxlstm.lstm(params, x, lengths=lengths, batch_first=True)
 output_zeros, _ = jaxlstm.lstm(params, x_zeros, lengths=lengths, batch_first=True)
-assert (output == output_zeros).all()
-print(f"padded with NaN or with zeros: the same bits in all of {output.shape}")
+print(f"padded with NaN or with zeros: the same bits in all of {output.shape}: {(output == output_zeros).all()}")
 
 shortest = int(lengths.argmin())
 _, (h_alone, _) = jaxlstm.lstm(params, x[shortest, : lengths[shortest]])
 difference = jnp.abs(h_alone - h_n[:, shortest]).max()
-assert difference < 1e-6
 print(f"{lengths[shortest]} frames alone, never padded: the final states differ by {difference:.0e} at most")
 
 output_wrong, (h_wrong, _) = jaxlstm.lstm(params, x_zeros, batch_first=True)
 last = jnp.arange(30), lengths - 1  # Each row's last real frame.
 forward = jnp.abs(h_wrong - h_n)[0].max()
 reverse = jnp.abs(output_wrong[last] - output[last])[:, 100:].max()
-assert min(forward, reverse) > 0.01
 print(
     f"without lengths: final forward states off by up to {forward:.2f}, reverse ones at the last frame by {reverse:.2f}"
 )
@@ -227,19 +226,12 @@ for model, name in ((one_way, "one way"), (both_ways, "both ways")):
     for library, values in (("jaxlstm", scores[model]), ("PyTorch", pytorch[model])):
         print(f"{name + ', ' + library:22}{'  '.join(f'{v:.1%}' for v in values):>24}{values.mean():10.1%}")
 
-required = 0.96
-level = 0.02
-assert scores[both_ways].mean() >= required
-for model in runs:
-    assert abs(scores[model].mean() - pytorch[model].mean()) < level
-
 # %% [markdown]
-# The means lie within two points of PyTorch's, asserted above; compare that with how far the seeds of one library lie
-# apart. The equations are the same, so what differs between the libraries is seeds, batches and preparation of the
-# data. The curves show the same runs epoch by epoch; what counts is the last epoch, not the best.
+# Compare the distance between the libraries' means with how far the seeds of one library lie apart. The equations are
+# the same, so what differs between the libraries is seeds, batches and preparation of the data. The curves show the
+# same runs epoch by epoch; what counts is the last epoch, not the best.
 
-
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 fig, (left, right) = plt.subplots(1, 2)
 for model, color, label in ((one_way, ORANGE, "one way"), (both_ways, BLUE, "both ways")):
     for seed, (_, (losses, accuracies)) in enumerate(runs[model]):
@@ -257,7 +249,7 @@ plt.show()
 # %% [markdown]
 # ## Where it errs, and how early it knows
 #
-# Left, the errors of all three seeds. Right, a question that `lengths` answers in one line: how good is the guess after
+# Left, the guesses of all three seeds, errors in blue. Right, a question that `lengths` answers in one line: how good is the guess after
 # the first `k` frames only? `jnp.minimum(lengths, k)` cuts every utterance there; no array is sliced, so nothing is
 # compiled anew for each `k`. (The network was trained on whole utterances, never on beginnings.)
 
@@ -274,6 +266,7 @@ def accuracy_by_k(model, variables):
 
 early = {model: np.mean([accuracy_by_k(model, variables) for variables, _ in runs[model]], axis=0) for model in runs}
 
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 logits = [both_ways.apply(variables, test_data.x, test_data.lengths) for variables, _ in runs[both_ways]]
 guesses = np.concatenate(logits).argmax(axis=-1)
 counts = confusion_matrix(np.tile(test_data.speaker, len(seeds)), guesses, labels=range(9))
@@ -315,8 +308,9 @@ lstm = jaxlstm.LSTM(12, 100, bidirectional=True, batch_first=True)
 output, (h_n, _) = lstm.apply({"params": trained["lstm"]}, test_data.x, lengths=test_data.lengths)
 row = int(jnp.argmax(test_data.lengths == 18))
 length = int(test_data.lengths[row])
-assert (output[row, length:] == 0).all()
+print(f"{length} frames; all states in the padding are 0: {(output[row, length:] == 0).all()}")
 
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, sharey=True)
 for direction, (axis, name) in enumerate(zip(axes, ("forward", "reverse"), strict=True)):
     order = jnp.argsort(h_n[direction, row])
@@ -331,9 +325,9 @@ fig.colorbar(image, ax=axes, label="h")
 plt.show()
 
 # %% [markdown]
-# And the states in which all test utterances end, `[h_n[0], h_n[1]]`, seen along their two main axes. Each number is
-# one utterance and names its speaker. Untrained, the network already keeps some speakers apart, for their voices
-# differ; trained, it gathers each of them. (Two axes of 200 show only part of it.)
+# And the states in which all test utterances end, `[h_n[0], h_n[1]]`, seen along their two main axes. Each dot is one
+# utterance, its colour the speaker, whose number stands in the middle of them. Untrained, the network already keeps
+# some speakers apart, for their voices differ; trained, it gathers them. (Two axes of 200 show only part of it.)
 
 
 # %%
@@ -343,17 +337,19 @@ def final_states(params):
 
 
 untrained = both_ways.init(jax.random.key(0), train_data.x[:1], train_data.lengths[:1])["params"]
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 tones = plt.get_cmap("viridis")(np.linspace(0, 0.92, 9))
+outline = [withStroke(linewidth=3, foreground="white")]
 
 fig, axes = plt.subplots(1, 2, figsize=(9, 4.2))
 for axis, params, name in ((axes[0], untrained["lstm"], "Before training"), (axes[1], trained["lstm"], "After")):
     pca = PCA(2, random_state=0)
     points = pca.fit_transform(final_states(params))
-    for point, speaker in zip(points, test_data.speaker.tolist(), strict=True):
-        axis.text(*point, speaker + 1, color=tones[speaker], ha="center", va="center", fontsize=8, fontweight="bold")
-    low, high = points.min(axis=0), points.max(axis=0)
-    margin = 0.05 * (high - low)
-    axis.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
+    axis.scatter(*points.T, s=9, color=tones[test_data.speaker])
+    for speaker in range(9):
+        middle = np.median(points[test_data.speaker == speaker], axis=0)
+        axis.text(*middle, speaker + 1, ha="center", va="center", fontsize=12, weight="bold", path_effects=outline)
     axis.set(xlabel="first main axis", ylabel="second main axis")
     axis.set_title(f"{name}: {pca.explained_variance_ratio_.sum():.0%} of the variance shown")
 plt.show()
@@ -361,7 +357,8 @@ plt.show()
 # %% [markdown]
 # ## The same in NNX
 #
-# The layer has the same arguments and the same parameters, held by the module itself; the loop is plain Python.
+# The layer has the same arguments and the same parameters, held by the module itself; the loop is plain Python, around
+# one step that `nnx.jit` compiles.
 
 
 # %%
@@ -389,15 +386,14 @@ for key in jax.random.split(jax.random.key(0), epochs):
         nnx_step(nnx_model, nnx_optimizer, rows)
 
 nnx_score = accuracy(nnx_model(test_data.x, test_data.lengths))
-assert nnx_score > required - 0.02  # One seed, where the assertion above has the mean of three.
 print(f"NNX, both ways, one seed: {nnx_score:.1%}")
 
 # %% [markdown]
 # ## An ensemble, trained by `vmap` in one program
 #
 # `train` is a function of a key, so `vmap` over keys trains several networks at once, as one program with one more axis
-# on every array, the parameters included. The first member has the key of our first run above, so its loss must begin
-# the same. Their probabilities are averaged; the picture shows what each further member adds, as the mean over all
+# on every array, the parameters included. The first member has the key of our first run above, so its loss begins the
+# same. Their probabilities are averaged; the picture shows what each further member adds, as the mean over all
 # choices of so many members.
 
 # %%
@@ -407,7 +403,6 @@ ensemble, (losses, accuracies) = jax.vmap(lambda key: train(both_ways, key))(key
 print(f"weight_hh_l0 of all members: {ensemble['params']['lstm']['weight_hh_l0'].shape}")
 
 alone = runs[both_ways][0][1][0]
-assert np.allclose(losses[0, 0], alone[0], rtol=1e-3)
 print(f"first epoch's loss with key 0: {losses[0, 0]:.4f} in the ensemble, {alone[0]:.4f} alone")
 
 logits = jax.vmap(lambda variables: both_ways.apply(variables, test_data.x, test_data.lengths))(ensemble)
@@ -417,6 +412,7 @@ subsets = {size: [list(chosen) for chosen in combinations(range(members), size)]
 by_size = {size: [float(accuracy(probabilities[jnp.array(s)].mean(axis=0))) for s in subsets[size]] for size in sizes}
 means = [np.mean(by_size[size]) for size in sizes]
 
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 fig, axis = plt.subplots()
 for size in sizes:
     label = "one choice of members" if size == 1 else None

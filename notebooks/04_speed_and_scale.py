@@ -19,7 +19,7 @@
 # 1. jaxlstm beside the other LSTMs that are installed, with `jaxlstm bench`;
 # 2. the time of a training step against T, B and H, with its fitted growth, beside what this machine allows at best
 #    (its *roofline*);
-# 3. one device against two, with the batch sharded;
+# 3. one device beside two, with the batch sharded;
 # 4. memory with and without `checkpoint_every`;
 #
 # and then works out on paper
@@ -30,9 +30,9 @@
 #
 # 6. how to run all of it on a GPU or TPU.
 #
-# The legend, as everywhere in jaxlstm: B batch, T time, I input, H hidden, L layers. Every figure in the text comes
-# from the output below it, so run it on your own machine, with nothing else running there: it takes a few
-# minutes on two cores.
+# The legend, as everywhere in jaxlstm: B batch, T time, I input, H hidden, L layers. Times are those of the machine
+# named below, and yours will give others, so run it there, with nothing else running: it takes a few minutes on two
+# cores. The text says what to look for, and the tables and pictures say what was found.
 
 # %%
 import json
@@ -61,6 +61,10 @@ from jaxlstm.sharding import input_spec, shardings
 # For section 3; it must come before JAX computes anything.
 jax.config.update("jax_num_cpu_devices", 2)
 
+print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+print(f"jax {jax.__version__}, jaxlstm {version('jaxlstm')}, devices {jax.devices()}")
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 plt.rcParams |= {"figure.dpi": 100, "font.size": 10, "axes.grid": True, "grid.color": "0.88", "axes.axisbelow": True}
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#999999"  # Colour-blind people tell them apart (Okabe and Ito).
 
@@ -71,17 +75,14 @@ def table(head: str, rows: list[str]) -> None:
     display(Markdown("\n".join(f"| {row} |" for row in (head, rule, *rows))))
 
 
-print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-print(f"jax {jax.__version__}, jaxlstm {version('jaxlstm')}, devices {jax.devices()}")
-
 # %% [markdown]
 # ## 1. Beside the others
 #
 # `jaxlstm bench` gives every library that is installed the same weights and the same input, checks that all of them
 # answer with the same output and gradients, and only then times them: each in a process of its own, in alternating
-# rounds. (`pip install 'jaxlstm[bench]'` brings PyTorch, Haiku, Equinox and Keras; Flax comes with jaxlstm.) On the
-# command line that is `jaxlstm bench --mode train --json bench.json`, with its own seven shapes. Here two small ones
-# do, batch x time x input x hidden:
+# rounds. (`pip install -e '.[bench]'` brings PyTorch, Haiku, Equinox and Keras; Flax comes with jaxlstm.) On the
+# command line that is `jaxlstm bench --mode train --json bench.json`, with shapes of its own. Here two small ones do,
+# batch x time x input x hidden:
 
 # %%
 SHAPES = ["32x64x128x128", "8x128x64x256"]
@@ -100,8 +101,8 @@ for peer, remedy in bench["missing"].items():
     print(f"not installed: {peer} ({remedy})")
 
 # %% [markdown]
-# The file holds every figure. A table takes a few lines: the median of the rounds, jaxlstm's time over theirs (below
-# 1, jaxlstm is faster), the rate of the matrix products, also as a share of a plain matrix product's in the same
+# The file holds every figure; a table takes a few lines. It has the median of the rounds, jaxlstm's time over theirs
+# (below 1, jaxlstm is faster), the rate of the matrix products, also as a share of a plain matrix product's in the same
 # rounds, and the temporary memory.
 
 
@@ -126,7 +127,7 @@ def bench_row(m: dict) -> str:
 
 table("shape, peer | time a step | ours / theirs | rate | of product | memory", [bench_row(m) for m in timed])
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 figure, [panels] = plt.subplots(1, len(SHAPES), figsize=(9, 3.2), layout="constrained", squeeze=False)
 for axes, shape in zip(panels, SHAPES, strict=True):
     here = sorted((m for m in timed if shape_of(m) == shape), key=lambda m: -m["median_s"])
@@ -194,13 +195,17 @@ print(
 
 
 # %%
-def loss(params, x, checkpoint_every=None):
-    output, _ = jaxlstm.lstm(params, x, checkpoint_every=checkpoint_every)
+def loss(params, x, **options):
+    output, _ = jaxlstm.lstm(params, x, **options)
     return jnp.mean(output**2)
 
 
-gradients = jax.value_and_grad(loss, argnums=(0, 1))
-training_step = jax.jit(gradients)
+def step_with(**options):
+    """A training step: the loss and its gradients, by `jaxlstm.lstm` with these options."""
+    return jax.jit(jax.value_and_grad(partial(loss, **options), argnums=(0, 1)))
+
+
+training_step = step_with()
 
 
 def setup(num_steps: int, batch_size: int, hidden_size: int):
@@ -250,7 +255,7 @@ table(
     " | measured | roofline | of roofline", [row for axis, found in sweeps.items() for row in sweep_rows(axis, found)]
 )
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 figure, panels = plt.subplots(1, 3, figsize=(9, 3.4), layout="constrained", sharey=True)
 for axes, (axis, found) in zip(panels, sweeps.items(), strict=True):
     sizes = np.array(found.sizes)
@@ -275,63 +280,57 @@ def growth_row(axis: str, found: Sweep) -> str:
 
 
 table(
-    " | growth, fitted | between the last two | of the operations | of roofline at the largest",
+    " | growth, fitted | between the last two | of the operations | of roofline, at the largest",
     [growth_row(axis, found) for axis, found in sweeps.items()],
 )
 
 # %% [markdown]
 # How to read it:
 #
-# - **T**: twice the steps take twice the time, as each step waits for the one before. Compiling takes no longer: the
-#   loop is compiled once, however often it then runs.
+# - **T**: each step waits for the one before, so twice the steps take about twice the time. Where the exponent is below
+#   1, what a call costs at all still shows; where above, longer arrays no longer fit the caches. Compiling takes no
+#   longer: the loop is compiled once, however often it then runs.
 # - **B** and **H**: where the exponent is below that of the operations, what a step costs besides its products still
-#   shows (the loop itself, and small products that can't fill the machine). There, more rows or more units are
-#   almost free. Where the last exponent has come up to the operations', the products are all that counts, and only a
-#   faster machine helps.
+#   shows (the loop itself, and small products that can't fill the machine). There, more rows or more units cost less
+#   than in proportion. Where the last exponent has come up to the operations', the products are all that counts.
 # - The gap between the dots and the roofline is what is left to win. It holds the gates' `tanh` and `sigmoid`, which
 #   no FLOP count of products knows, and products of B columns, which run below the rate of square ones.
 #
 # ## 3. Two devices
 #
-# JAX sees a CPU as one device, whose threads share the work of each product. Products of B columns at every step are
-# small, and share badly. With `jax_num_cpu_devices` (first cell) a CPU shows itself as several devices, and the batch
-# can be *sharded* over them: each runs the whole recurrence on its own rows, on its own thread, and they meet once, to
-# add up the weights' gradients. The same program serves eight TPUs.
+# Put the batch on several devices and call as always: each runs the whole recurrence on its own rows, and they meet
+# once, to add up the weights' gradients. With `jax_num_cpu_devices` (first cell) a CPU shows itself as several devices,
+# so that a program for eight TPUs can be tried on it.
+#
+# Nothing is gained for certain, for they are the same cores. JAX's one CPU device uses all of them in its own way:
+# jaxlstm's C++ kernels (`"native"`) share out the rows, once, and XLA's loop (`"xla"`) shares out the products of each
+# step, where they are large enough. As two devices, the rows are halved first.
 
 # %%
-mesh = jax.sharding.Mesh(jax.devices("cpu"), ("batch",))
-
-
-@jax.jit
-@partial(jax.value_and_grad, argnums=(0, 1))
-def sharded_step(params, x):
-    """As `training_step`, each device with its own rows."""
-
-    # Parameters lie on every device, and the B of x and of the output over the mesh axis "batch".
-    @partial(jax.shard_map, mesh=mesh, in_specs=(P(), input_spec()), out_specs=input_spec(), check_vma=False)
-    def run(params, x):
-        return jaxlstm.lstm(params, x)[0]
-
-    return jnp.mean(run(params, x) ** 2)
-
-
+mesh = jax.make_mesh((2,), ("batch",), devices=jax.devices("cpu"))
 NUM_STEPS, BATCH_SIZE, HIDDEN_SIZE = 128, 64, 128
 params, x = setup(NUM_STEPS, BATCH_SIZE, HIDDEN_SIZE)
 alone = jax.device_put((params, x), jax.devices("cpu")[0])
 sharded = jax.device_put((params, x), shardings(mesh, (P(), input_spec()), (params, x)))
 
-for a, b in zip(jax.tree.leaves(training_step(*alone)), jax.tree.leaves(sharded_step(*sharded)), strict=True):
-    np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * float(jnp.abs(a).max()))
-one, two = (statistics.median(seconds_of_calls(*call)) for call in ((training_step, *alone), (sharded_step, *sharded)))
 
-print(f"training step at {NUM_STEPS} steps, {BATCH_SIZE} rows, H = {HIDDEN_SIZE}: the same loss and gradients")
-print(f"one device, {os.cpu_count()} cores:           {1e3 * one:.1f} ms")
-print(f"two devices, the batch in halves: {1e3 * two:.1f} ms, {two / one:.2f} of it")
-print(f"all-reduces in the compiled program: {sharded_step.lower(*sharded).compile().as_text().count(' all-reduce(')}")
+def devices_row(implementation: str) -> str:
+    step = step_with(implementation=implementation)
+    pairs = zip(jax.tree.leaves(step(*alone)), jax.tree.leaves(step(*sharded)), strict=True)
+    apart = max(float(abs(a - jax.device_put(b, a.sharding)).max() / abs(a).max()) for a, b in pairs)
+    one, two = (statistics.median(seconds_of_calls(step, *arguments)) for arguments in (alone, sharded))
+    sums = step.lower(*sharded).compile().as_text().count(" all-reduce(")
+    return f"{implementation} | {1e3 * one:.1f} ms | {1e3 * two:.1f} ms | {two / one:.2f} | {apart:.0e} | {sums}"
+
+
+print(f"training step at {NUM_STEPS} steps, {BATCH_SIZE} rows, H = {HIDDEN_SIZE}, on {os.cpu_count()} cores")
+chosen = jaxlstm.explain(params, x)["cpu"].implementation
+table(
+    "implementation | one device | two devices | ratio | loss and gradients apart by | all-reduces in the program",
+    [devices_row(implementation) for implementation in dict.fromkeys([chosen, "xla"])],
+)
 
 # %% [markdown]
-# Why not one half? The one device computes on all cores, too, wherever its products are large enough to share.
-#
 # ## 4. Memory: `checkpoint_every`
 #
 # The backward pass needs what every step of the forward pass found: at least $20\,H\,T\,B$ bytes in float32, and
@@ -354,7 +353,8 @@ class Cost(NamedTuple):
 
 def cost(num_steps: int, checkpoint_every: int | None) -> Cost:
     arguments = setup(num_steps, ROWS, UNITS)
-    step = jax.jit(lambda params, x: jax.grad(loss)(params, x, checkpoint_every)).lower(*arguments).compile()
+    gradient = jax.grad(partial(loss, checkpoint_every=checkpoint_every))
+    step = jax.jit(gradient).lower(*arguments).compile()
     return Cost(step.memory_analysis().temp_size_in_bytes, statistics.median(seconds_of_calls(step, *arguments)))
 
 
@@ -379,7 +379,7 @@ table(
     list(map(cost_row, LENGTHS, plain, checkpointed)),
 )
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
 lengths = np.array(LENGTHS)
 left.loglog(lengths, [c.memory / 1e6 for c in plain], "o-", color=ORANGE, label="all steps kept")
@@ -539,7 +539,7 @@ table(
     ],
 )
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 devices = 2 ** np.arange(10)
 figure, (strong, weak) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained", sharey=True)
 for machine, colour in ((TPU, BLUE), (GPU, ORANGE)):
@@ -589,8 +589,8 @@ table("on paper | waiting, W_hh from HBM | waiting, W_hh on chip | all-reduce", 
 #   lowest; where a kernel keeps it on the chip, later. `implementation="pallas"` is such a kernel for TPUs. On GPUs,
 #   "Persistent RNNs" (Diamos et al. 2016) keep it in registers, which are faster than the L2 assumed here, if it
 #   fits.
-# - After that, the all-reduce: its bytes don't depend on the batch, so its share grows as the rows of a device
-#   shrink. Links past a node weigh most.
+# - The all-reduce comes after it, or first where W_hh stays on a TPU's chip: its bytes don't depend on the batch, so
+#   its share grows as the rows of a device shrink. Links past a node weigh most.
 # - *Weak* scaling (the batch grows with the devices) holds: neither products nor recurrence change with n, and the
 #   all-reduce levels off at $8N$ bytes. What more devices can't do is make one sequence faster. For that there is a
 #   smaller H, fewer steps, or several layers at work on different steps.
@@ -600,7 +600,7 @@ table("on paper | waiting, W_hh from HBM | waiting, W_hh on chip | all-reduce", 
 # **Nothing in this notebook has been measured on a GPU or TPU.** To run it there:
 #
 # ```sh
-# pip install 'jaxlstm[cuda13]'            # or [cuda12], or [tpu]: brings the JAX that the device needs
+# pip install -e '.[bench,cuda13]'         # or cuda12, or tpu: brings the JAX that the device needs
 # jaxlstm bench --json gpu.json            # section 1, on the device that JAX finds
 # JAX_PLATFORMS=cpu jaxlstm bench          # keep off it
 # XLA_PYTHON_CLIENT_PREALLOCATE=false ...  # XLA otherwise takes three quarters of a GPU's memory at its start
@@ -613,8 +613,8 @@ table("on paper | waiting, W_hh from HBM | waiting, W_hh on chip | all-reduce", 
 #   compiled for: `"native"`, the C++ kernels, on a CPU, and `"xla"`, a scan, elsewhere. `"pallas"` on a TPU and
 #   `"cudnn"` on an NVIDIA GPU run where they are named, or raise `NotImplementedError` with the reason. With
 #   `checkpoint_every` it is always the scan: the kernels keep every step.
-# - **Growth**: the curves of section 2 lie flat for longer. A step's cost hardly depends on B and H until the device
-#   is full, so use large batches there.
+# - **Growth**: the curves of section 2 should lie flat for longer. A step's cost hardly depends on B and H until the
+#   device is full, so use large batches there.
 # - **Precision**: by default, accelerators multiply float32 in fewer bits (bfloat16 passes on a TPU, TF32 on NVIDIA
 #   GPUs). To compare numbers, wrap the calls in `jax.default_matmul_precision("highest")`.
 # - **Memory**: an accelerator has less than its host. Section 4 is how long sequences fit.

@@ -55,12 +55,13 @@ class Case:
 
 
 def grid() -> list[Case]:
-    """Bias x directions x batch_first x lengths x projection x layers x initial state, and the unbatched ones."""
-    options = itertools.product(
-        (True, False), (False, True), (False, True), (False, True), (0, P), (1, 2), (False, True)
-    )
-    unbatched = itertools.product((True, False), (False, True), (False,), (False,), (0, P), (1, 2), (False, True))
-    return [Case(*option) for option in options] + [Case(*option, batched=False) for option in unbatched]
+    """Bias x directions x lengths x projection x layers x initial state, unbatched too; B comes first in half of it."""
+    options = itertools.product((True, False), (False, True), (False, True), (0, P), (1, 2), (False, True))
+    batched = [
+        Case(bias, bidirectional, ragged != with_state, ragged, proj_size, num_layers, with_state)
+        for bias, bidirectional, ragged, proj_size, num_layers, with_state in options
+    ]
+    return batched + [replace(case, ragged=False, batch_first=False, batched=False) for case in batched if case.ragged]
 
 
 def grid_of(cell: str) -> list[Case]:

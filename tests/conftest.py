@@ -1,9 +1,13 @@
 """Strictness for every test: warnings are errors (pyproject.toml), and so is an implicit promotion of rank or dtype.
 
+What compiles for seconds and runs for milliseconds is not optimized, in processes that tests start neither; what
+judges numbers, or the compiled text, as users get them, is marked `optimized`.
+
 And what several files of tests look at: a run of `jaxlstm train`, and a way to call the command line.
 """
 
 import importlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,16 @@ from runs import OPTIONS, TEXT
 from strict import strictly
 
 strictly()
+jax.config.update("jax_disable_most_optimizations", True)
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def optimization(request) -> Iterator[None]:
+    """As the test's marker says."""
+    jax.config.update("jax_disable_most_optimizations", request.node.get_closest_marker("optimized") is None)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="session")

@@ -104,15 +104,11 @@ def loss_of(function):
     return lambda *args: sum(map(weigh, jax.tree.leaves(function(*args))))
 
 
-# For references, and cells that share the LSTM's fold: what runs for milliseconds need not be optimized for a minute.
-fast_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": "0"})
-
-
-def everything(function, args, direction, jit=jax.jit):
+def everything(function, args, direction):
     """Value, jvp, gradient, and the second derivative by both orders of the two modes."""
     gradient = jax.grad(loss_of(function), argnums=(0, 1, 2))
 
-    @jit
+    @jax.jit
     def all_at_once(args, direction):
         return {
             "value": function(*args),
@@ -129,7 +125,7 @@ def everything_of_reference(function, args, direction):
     """The same of what JAX differentiates by itself, so that both orders of the two modes are one."""
     gradient = jax.grad(loss_of(function), argnums=(0, 1, 2))
 
-    @fast_jit
+    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": "0"})
     def all_at_once(args, direction):
         value, jvp = jax.jvp(function, args, direction)
         first, second = jax.jvp(gradient, args, direction)

@@ -71,7 +71,12 @@ def run(notebook: NotebookNode) -> None:
     # With no kernels on record, which may be another environment's, Jupyter takes the interpreter that runs.
     kernel = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     client = NotebookClient(
-        notebook, km=kernel, timeout=600, record_timing=False, resources={"metadata": {"path": str(FOLDER)}}
+        notebook,
+        km=kernel,
+        timeout=600,
+        record_timing=False,
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(FOLDER)}},
     )
     client.execute(cleanup_kc=True)
     assert not messages(notebook)

@@ -11,7 +11,6 @@ from derivatives import (
     P,
     everything,
     everything_of_reference,
-    fast_jit,
     loss_of,
     of_floats,
     plain_layer,
@@ -37,6 +36,7 @@ EVERYTHING = {"num_layers": 1, "bidirectional": True, "ragged": True, "resets": 
 ALONE = [{}, {"bias": False}, {"proj_size": P}, {"bidirectional": True}, {"ragged": True}, {"resets": True}]
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize(
     ("options", "checkpoint_every"),
     [({"num_layers": 1} | options, None) for options in ALONE]
@@ -79,7 +79,7 @@ def test_any_cells_rule_equals_its_differentiated_scan(name):
     ours = functools.partial(jaxlstm.fold, cell, **kwargs)
     plain = functools.partial(_stack.stack, plain_layer, cell, **kwargs)
     args = params, x, floats(state)
-    got = everything(of_floats(ours, state), args, direction, fast_jit)
+    got = everything(of_floats(ours, state), args, direction)
     wanted = everything_of_reference(of_floats(plain, state), args, direction)
     assert_close(got, wanted, rtol=1e-10, atol=1e-10)
 
@@ -98,7 +98,7 @@ def test_hessian_is_symmetric_and_that_of_the_plain_scan():
 
     got = jax.jit(jax.hessian(loss(jaxlstm.lstm)))(x).reshape(x.size, x.size)
     plain = jax.hessian(loss(functools.partial(_stack.stack, plain_layer, LSTM)))
-    wanted = fast_jit(plain)(x).reshape(x.size, x.size)
+    wanted = jax.jit(plain)(x).reshape(x.size, x.size)
     np.testing.assert_allclose(got, got.T, atol=1e-10)
     np.testing.assert_allclose(got, wanted, atol=1e-10)
 
@@ -112,7 +112,7 @@ def test_vmap_is_a_loop(over, cell):
     stacked = jax.tree.map(lambda a: jnp.stack([a, -a]), given)
     args = tuple(many if axis == 0 else one for one, many, axis in zip(given, stacked, axes, strict=True))
 
-    @(jax.jit if cell is LSTM else fast_jit)
+    @jax.jit
     def both(*args):
         call = of_floats(functools.partial(jaxlstm.fold, cell, **kwargs), state)
         return call(*args), jax.grad(loss_of(call), argnums=(0, 1, 2))(*args)
@@ -153,6 +153,7 @@ def test_weight_gradients_are_deferred(cell):
     assert not additions(functools.partial(jaxlstm.fold, cell))
 
 
+@pytest.mark.optimized
 def test_no_product_reads_a_weight_across_its_rows():
     """Forward, backward, and for the weights' and x's gradients, the left operand is always read along its rows."""
     params = jaxlstm.init_lstm(jax.random.key(0), 24, 40, dtype=jnp.float32)
@@ -165,6 +166,7 @@ def test_no_product_reads_a_weight_across_its_rows():
     assert all("lhs_contracting_dims={1}" in line for line in products)
 
 
+@pytest.mark.optimized
 def test_checkpoint_every_bounds_memory():
     params = jaxlstm.init_lstm(jax.random.key(0), 16, 16, dtype=jnp.float32)
     x = jax.ShapeDtypeStruct((1024, 4, 16), jnp.float32)

@@ -170,7 +170,8 @@ def of_two(runs) -> list[float]:
     [((0, signal.SIGKILL), 1), ((signal.SIGKILL, 0), 0), ((0, signal.SIGSTOP), 1)],
     ids=["killed", "the first killed", "silent"],
 )
-def test_a_lost_process_ends_the_other_with_a_line_and_the_run_resumes(numbers, lost, runs, of_two, expected):
+def test_a_lost_process_ends_the_other_with_a_line_and_the_run_resumes(numbers, lost, runs, of_two):
+    """In two processes to the losses of two that nothing disturbed, bit for bit."""
     out = f"lost {numbers}"
     ends = runs.two(runs.text, "--out", out, *OPTIONS, numbers=numbers)
     assert ends[lost].status == -signal.SIGKILL
@@ -178,30 +179,25 @@ def test_a_lost_process_ends_the_other_with_a_line_and_the_run_resumes(numbers, 
     *progress, said = ends[1 - lost].err.splitlines()
     assert said.startswith("Error: another process of the run is lost")
     assert all("loss" in line or not line.strip() for line in progress), progress
-    resumes_to_the_same_losses(runs, out, 5, of_two, expected)
+    ends = runs.two("--resume", "--out", out)
+    assert [end.status for end in ends] == [0, 0], ends
+    assert "Going on from step 5 of 12." in ends[0].out
+    assert runs.losses(out) == of_two
 
 
 @pytest.mark.parametrize(
     ("numbers", "status"), [((0, signal.SIGTERM), 143), ((signal.SIGHUP, 0), 129)], ids=["SIGTERM", "SIGHUP"]
 )
-def test_a_signal_to_one_process_stops_both_and_saves(numbers, status, runs, of_two, expected):
+def test_a_signal_to_one_process_stops_both_and_saves_what_one_goes_on_with(numbers, status, runs, expected):
     out = f"stopped {status}"
     ends = runs.two(runs.text, "--out", out, *OPTIONS, numbers=numbers)
     assert [end.status for end in ends] == [status, status], ends
     assert "Step 9 of 12 is saved." in ends[0].err
     assert ends[1].err == ""
-    resumes_to_the_same_losses(runs, out, 9, of_two, expected)
-
-
-def resumes_to_the_same_losses(runs: Runs, out: str, step: int, of_two: list[float], expected: list[float]) -> None:
-    """In two processes those of two that nothing disturbed, bit for bit; in one process nearly."""
-    shutil.copytree(runs.folder / out, runs.folder / f"{out} alone")
-    ends = runs.two("--resume", "--out", out)
-    assert [end.status for end in ends] == [0, 0], ends
-    assert f"Going on from step {step} of 12." in ends[0].out
-    assert runs.losses(out) == of_two
-    assert runs.one("--resume", "--out", f"{out} alone").status == 0
-    np.testing.assert_allclose(runs.losses(f"{out} alone"), expected, rtol=1e-5)
+    end = runs.one("--resume", "--out", out)
+    assert end.status == 0, end.err
+    assert "Going on from step 9 of 12." in end.out
+    np.testing.assert_allclose(runs.losses(out), expected, rtol=1e-5)
 
 
 def test_processes_that_are_told_different_things_all_refuse(runs):

@@ -15,9 +15,11 @@ TOLERANCES = {peer: 1e-6 if peer == "keras" else 1e-13 for peer in PEERS if peer
 
 
 @pytest.fixture(scope="module")
-def workers(tmp_path_factory):
-    with _workers.Workers(tmp_path_factory.mktemp("bench"), None, "float64") as workers:
-        yield workers
+def by_dtype(tmp_path_factory):
+    """Processes for each dtype: what they import takes longer than what they do."""
+    wide, narrow = (_workers.Workers(tmp_path_factory.mktemp("bench"), None, dtype) for dtype in ("float64", "float32"))
+    with wide, narrow:
+        yield {"float64": wide, "float32": narrow}
 
 
 def numbers(workers: _workers.Workers, peer: str, shape: Shape, cell: str) -> dict[str, np.ndarray]:
@@ -30,7 +32,8 @@ def numbers(workers: _workers.Workers, peer: str, shape: Shape, cell: str) -> di
 
 
 @pytest.mark.parametrize(("shape", "cell"), [(SHAPES[0], "lstm"), (SHAPES[1], "lstm"), (SHAPES[1], "gru")])
-def test_computes_what_pytorch_computes(workers, shape, cell):
+def test_computes_what_pytorch_computes(by_dtype, shape, cell):
+    workers = by_dtype["float64"]
     expected = numbers(workers, "torch", shape, cell)
     states = 2 if cell == "lstm" else 1
     assert len(expected) == 2 + states + 4 * shape.layers * shape.directions
@@ -46,18 +49,17 @@ def _check(found, expected, peer):
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_onnx_runtime_computes_what_pytorch_computes(tmp_path, cell):
-    work = {"shape": SHAPES[1], "cell": cell, "platform": "cpu"}
-    with _workers.Workers(tmp_path, None, "float32") as workers:
-        found, expected = {}, {}
-        for peer, numbers in (("onnxruntime", found), ("torch", expected)):
-            workers.ask(peer, "build", **work, dtype="float32", modes=["fwd"])
-            workers.ask(peer, "compile", mode="fwd")
-            numbers |= workers.numbers(peer, "fwd")
-        assert found.keys() == expected.keys()
-        assert difference(found, expected)[0] <= 1e-6
-        with pytest.raises(_workers.PeerError, match="float32 only, not float64"):
-            workers.ask("onnxruntime", "build", **work, dtype="float64")
+def test_onnx_runtime_computes_what_pytorch_computes(by_dtype, cell):
+    work, workers = {"shape": SHAPES[1], "cell": cell, "platform": "cpu"}, by_dtype["float32"]
+    found, expected = {}, {}
+    for peer, numbers in (("onnxruntime", found), ("torch", expected)):
+        workers.ask(peer, "build", **work, dtype="float32", modes=["fwd"])
+        workers.ask(peer, "compile", mode="fwd")
+        numbers |= workers.numbers(peer, "fwd")
+    assert found.keys() == expected.keys()
+    assert difference(found, expected)[0] <= 1e-6
+    with pytest.raises(_workers.PeerError, match="float32 only, not float64"):
+        workers.ask("onnxruntime", "build", **work, dtype="float64")
 
 
 def test_times_pytorch_and_keras_in_bfloat16(monkeypatch):

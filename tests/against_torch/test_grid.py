@@ -11,8 +11,16 @@ from . import torch_oracle
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning")
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("case", cases.grid(), ids=str)
+# The mathematics in float64; in float32 what users run, in two layers, which hold all that one does.
+CASES = [pytest.param(case, np.float64, id=f"{case}-float64") for case in cases.grid()]
+CASES += [
+    pytest.param(case, np.float32, id=f"{case}-float32", marks=pytest.mark.optimized)
+    for case in cases.grid()
+    if case.num_layers == 2
+]
+
+
+@pytest.mark.parametrize(("case", "dtype"), CASES)
 def test_equals_torch(case, dtype):
     given = cases.arrays(case, dtype)
     with jax.enable_x64(dtype == np.float64):
