@@ -20,6 +20,10 @@ class Shape(tuple):
         shape.num_gates = num_gates
         return shape
 
+    def __getnewargs__(self):
+        """So that a copy has its gates, too."""
+        return tuple(self), self.num_gates
+
 
 def cell_shapes(
     input_size: int, hidden_size: int, num_gates: int, *, bias: bool = True, proj_size: int = 0

@@ -81,7 +81,7 @@ def test_sdist_holds_sources_and_tests(built):
     with tarfile.open(built[0]) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames()}
     assert {"pyproject.toml", "README.md", "LICENSE", "jaxlstm/py.typed", "tests/conftest.py"} <= names
-    assert {"jaxlstm/native/CMakeLists.txt", "jaxlstm/native/lstm.cc", "jaxlstm/native/lstm.h"} <= names
+    assert {"jaxlstm/native/CMakeLists.txt", "jaxlstm/native/handlers.cc", "jaxlstm/native/layer.h"} <= names
 
 
 def test_metadata_is_complete(site):
