@@ -9,8 +9,8 @@ from jax.sharding import PartitionSpec as P
 
 from jaxlstm import _check, _check_cell, implementations
 from jaxlstm._call import Arrays, Settings, accumulator, checked, common_dtype, run, to
+from jaxlstm._derivative import step
 from jaxlstm._mesh import on_auto_axes, spec_of
-from jaxlstm._rule import step
 from jaxlstm._types import Cell, CellParams, LSTMParams
 
 

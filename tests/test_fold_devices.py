@@ -19,7 +19,7 @@ from strict import strictly
 
 import jaxlstm
 from jaxlstm import cells
-from jaxlstm._rule import floats, joined
+from jaxlstm._derivative import floats, joined
 from jaxlstm.implementations import Masks, Operands, native
 from jaxlstm.sharding import input_spec, param_specs, shardings
 

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import zero_from_primal
 
+from jaxlstm._derivative import GateInputs, Rule, floats, joined, of_cell, step
 from jaxlstm._mesh import varying_alike
-from jaxlstm._rule import Rule, Sums, floats, joined, of_cell, step
 from jaxlstm._stack import h_before, valid_steps, where_rows
 from jaxlstm._types import Cell, CellParams
 from jaxlstm.implementations._checkpoint import checkpointed
@@ -195,7 +195,7 @@ def _by_step(a: jax.Array) -> jax.Array:
     return a.swapaxes(0, 1)
 
 
-def _sums(loop: Loop, weights: Weights, h: jax.Array) -> Callable[[jax.Array, jax.Array], Sums]:
+def _sums(loop: Loop, weights: Weights, h: jax.Array) -> Callable[[jax.Array, jax.Array], GateInputs]:
     """The sums as a function of x `[I, B]` and h `[P, B]`."""
     dtype = h.dtype
     bias, bias_h = (0 if bias is None else bias[:, None] for bias in (weights.bias, weights.bias_h))
@@ -210,7 +210,7 @@ def _sums(loop: Loop, weights: Weights, h: jax.Array) -> Callable[[jax.Array, ja
     if not (loop.rule.adds and few_rows):
         return apart
     joined_weight = jnp.concatenate([weights.weight_ih, weights.weight_hh], axis=1)
-    return lambda x, h: Sums(multiply(joined_weight, jnp.concatenate([x, h]), dtype) + bias, None)
+    return lambda x, h: GateInputs(multiply(joined_weight, jnp.concatenate([x, h]), dtype) + bias, None)
 
 
 def _step(rule: Rule, sums: Callable, weights: Weights, reset_state: Any, state: Any, inputs: Inputs):
@@ -237,7 +237,7 @@ def _linear_step(
     residuals,
     reset,
     valid,
-    d_sums: Sums,
+    d_sums: GateInputs,
     d_projected,
 ):
     """The tangent of `_step` in the state; `d_sums` and `d_projected` hold the share of x and the weights."""

@@ -17,7 +17,7 @@ from jaxlstm import _cell, _gru_cell
 from jaxlstm._types import Cell, CellParams, HiddenState, LSTMState
 
 
-class Sums(NamedTuple):
+class GateInputs(NamedTuple):
     """The gate inputs, `W_ih x + b_ih` and `W_hh h + b_hh`, already added up wherever the rule would only add them."""
 
     x: jax.Array
@@ -30,7 +30,7 @@ class Rule(NamedTuple):
     """A rule over a batch, and its derivative from the residuals that a step leaves for it."""
 
     merge: Callable
-    """`Sums` from x_sums and h_sums, or from their tangents, `[G*H, ...]`."""
+    """`GateInputs` from x_sums and h_sums, or from their tangents, `[G*H, ...]`."""
     adds: bool
     """Whether `merge` only adds them."""
     run: Callable
@@ -51,16 +51,16 @@ def of_cell(cell: Cell, extra: Any, state: Any, hidden_size: int) -> Rule:
     adds, ignores_h = _uses(cell, jax.tree.map(_shape, extra), one_row, hidden_size)
     rows = jax.vmap(cell.rule, in_axes=(None, -1, -1, -1), out_axes=-1)
 
-    def apply(extra, state, sums: Sums):
+    def apply(extra, state, sums: GateInputs):
         x, h = sums.x, jnp.zeros_like(sums.x) if sums.h is None else sums.h
         by_gate = (cell.num_gates, hidden_size, x.shape[1])
         return rows(extra, state, x.reshape(by_gate), h.reshape(by_gate))
 
-    def run(extra, state, sums: Sums):
+    def run(extra, state, sums: GateInputs):
         state_after, y = apply(extra, state, sums)
         return state_after, y, (state._replace(h=None) if ignores_h else state, sums)
 
-    def tangent(extra, residuals, d_extra, d_state, d_sums: Sums):
+    def tangent(extra, residuals, d_extra, d_state, d_sums: GateInputs):
         state, sums = residuals
         if ignores_h:
             state = state._replace(h=jnp.zeros_like(d_state.h))
@@ -77,16 +77,15 @@ def of_cell(cell: Cell, extra: Any, state: Any, hidden_size: int) -> Rule:
             state = state._replace(h=jnp.zeros((hidden_size, sums.x.shape[1]), sums.x.dtype))
         return apply(extra, state, sums)[1]
 
-    return Rule(
-        _sum if adds else Sums, adds, run, tangent, output, None if ignores_h else lambda residuals: residuals[0].h
-    )
+    merge, h_before = _sum if adds else GateInputs, None if ignores_h else lambda residuals: residuals[0].h
+    return Rule(merge, adds, run, tangent, output, h_before)
 
 
-def _sum(x: jax.Array, h: jax.Array) -> Sums:
-    return Sums(x + h, None)
+def _sum(x: jax.Array, h: jax.Array) -> GateInputs:
+    return GateInputs(x + h, None)
 
 
-def _lstm_run(extra: None, state: LSTMState, sums: Sums):
+def _lstm_run(extra: None, state: LSTMState, sums: GateInputs):
     del extra
     i, f, g, o = jnp.split(sums.x, 4)
     gates = _cell.activate((i, f, g, o))
@@ -94,7 +93,7 @@ def _lstm_run(extra: None, state: LSTMState, sums: Sums):
     return LSTMState(h, c), h, (gates, state.c)
 
 
-def _lstm_tangent(extra: None, residuals, d_extra: None, d_state: LSTMState, d_sums: Sums):
+def _lstm_tangent(extra: None, residuals, d_extra: None, d_state: LSTMState, d_sums: GateInputs):
     del extra, d_extra
     gates, _ = residuals
     d_i, d_f, d_g, d_o = jnp.split(d_sums.x, 4)
@@ -108,12 +107,12 @@ def _lstm_output(extra: None, residuals):
     return _cell.advance(*residuals)[0]
 
 
-def _gru_merge(x: jax.Array, h: jax.Array) -> Sums:
+def _gru_merge(x: jax.Array, h: jax.Array) -> GateInputs:
     n = 2 * x.shape[0] // 3
-    return Sums(jnp.concatenate([x[:n] + h[:n], x[n:]]), h[n:])
+    return GateInputs(jnp.concatenate([x[:n] + h[:n], x[n:]]), h[n:])
 
 
-def _gru_run(extra: None, state: HiddenState, sums: Sums):
+def _gru_run(extra: None, state: HiddenState, sums: GateInputs):
     del extra
     r, z, x_n = jnp.split(sums.x, 3)
     assert sums.h is not None
@@ -122,7 +121,7 @@ def _gru_run(extra: None, state: HiddenState, sums: Sums):
     return HiddenState(h), h, gates
 
 
-def _gru_tangent(extra: None, residuals: _gru_cell.Gates, d_extra: None, d_state: HiddenState, d_sums: Sums):
+def _gru_tangent(extra: None, residuals: _gru_cell.Gates, d_extra: None, d_state: HiddenState, d_sums: GateInputs):
     del extra, d_extra
     d_r, d_z, d_x_n = jnp.split(d_sums.x, 3)
     assert d_sums.h is not None
