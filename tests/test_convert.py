@@ -48,7 +48,7 @@ def refused(command: Any, *words: str | Path) -> str:
     result = run(command, *words)
     assert result.exit_code == 2
     assert isinstance(result.exception, SystemExit)
-    return result.stderr.partition("Error: ")[2].strip()
+    return result.output.partition("Error: ")[2].strip()
 
 
 def read(path: Path) -> Any:

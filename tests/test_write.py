@@ -42,7 +42,7 @@ def source(tmp_path) -> Path:
 def refused(source: Path, target: Path) -> str:
     result = CliRunner().invoke(convert, [str(source), str(target)])
     assert result.exit_code == 2, result.output
-    return result.stderr.partition("Error: ")[2].strip()
+    return result.output.partition("Error: ")[2].strip()
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

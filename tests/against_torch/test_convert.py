@@ -28,7 +28,7 @@ def refused(command: Any, *words: Path) -> str:
     """The one error that a command ends in."""
     result = CliRunner().invoke(command, list(map(str, words)))
     assert result.exit_code == 2
-    return result.stderr.partition("Error: ")[2].strip()
+    return result.output.partition("Error: ")[2].strip()
 
 
 @pytest.mark.parametrize("legacy", [False, True])
