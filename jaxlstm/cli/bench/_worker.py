@@ -53,7 +53,7 @@ def _compile(module: str, mode: str) -> dict:
 
 
 def _numbers(module: str, mode: str, path: str) -> dict:
-    np.savez(path, allow_pickle=False, **_runner(module).numbers(mode))
+    np.savez(path, **_runner(module).numbers(mode))
     return {}
 
 
