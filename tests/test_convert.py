@@ -145,7 +145,7 @@ def test_convert_asks_to_choose_and_takes_the_choice(tmp_path):
 def test_a_gru_and_an_rnn_go_through_every_format(cell, tmp_path):
     params: Any = jaxlstm.init_fold(jax.random.key(0), cell, I, H, num_layers=2, bidirectional=True)
     if cell == jaxlstm.cells.RNN:  # Whose two biases Keras keeps as one.
-        params = tuple(tuple(each._replace(bias_hh=0 * each.bias_hh) for each in cells) for cells in params)
+        params = tuple(tuple(each._replace(bias_hh=jnp.zeros(H)) for each in cells) for cells in params)
     save_safetensors(params, tmp_path / "0.safetensors")
     source = tmp_path / "0.safetensors"
     for k, ending in enumerate(("onnx", "keras", "npz", "h5", "safetensors"), 1):
