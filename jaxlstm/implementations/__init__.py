@@ -24,6 +24,7 @@ def _single_step(x: jax.Array, state: Any) -> str | None:
     return "a single step (T = 1) has no weight to hold" if x.shape[0] == 1 else None
 
 
+# Written out, and not taken from the table of parameters: what is new there no kernel takes until its author says so.
 _PLAIN = frozenset({"weight_ih", "weight_hh", "bias_ih", "bias_hh", "lengths"})
 
 KERNELS = [
