@@ -188,7 +188,7 @@ def broken(case: str, path: Path) -> None:
     if case == "dtype":
         leaves["bias_ih_l0"] = leaves["bias_ih_l0"].astype(np.int32)
     if path.suffix == ".npz":
-        np.savez(path, **leaves)
+        np.savez(path, **leaves)  # pyright: ignore[reportArgumentType]: none is called allow_pickle
     else:
         safetensors.numpy.save_file(leaves, path)
 

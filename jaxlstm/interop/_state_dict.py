@@ -99,7 +99,7 @@ def save_npz(params: LSTMParams | CellParams, path: str | os.PathLike) -> None:
         if array.dtype == "bfloat16":
             raise ValueError(f"{name}: bfloat16, which npz files have not. Write a .safetensors.")
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]: no array is called allow_pickle
 
 
 def _leaves(torch: Any, checkpoint: Any) -> Iterator[tuple[str, Any]]:

@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,8 @@ def _compile(module: str, mode: str) -> dict:
 
 
 def _numbers(module: str, mode: str, path: str) -> dict:
-    np.savez(path, **_runner(module).numbers(mode))
+    numbers: dict[str, Any] = _runner(module).numbers(mode)
+    np.savez(path, **numbers)
     return {}
 
 
