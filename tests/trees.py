@@ -28,8 +28,8 @@ def assert_close(got: Any, wanted: Any, atol: float = 1e-6, rtol: float = 0.0) -
         np.testing.assert_allclose(a, b, rtol, atol, err_msg=where)
 
 
-def assert_within_rounding(got: Any, wanted: Any, rounding: float = 1e-5) -> None:
-    """The same tree, and all values within so much of the largest one of their array, or of 1."""
+def assert_within_rounding(got: Any, wanted: Any, rounding: float = 1e-5, least: float = 1.0) -> None:
+    """The same tree, and all values within so much of the largest one of their array, taken as `least` at least."""
     for where, a, b in _leaves(got, wanted):
-        largest = max(1.0, float(np.abs(b).max()))
+        largest = max(least, float(np.abs(b).max()))
         np.testing.assert_allclose(a.astype(np.float64), b, rtol=0, atol=rounding * largest, err_msg=where)
