@@ -23,5 +23,6 @@ def assert_runs_as(
     params: Any, expected: Any, cell: jaxlstm.Cell | None = None, *, rtol: float = 0.0, atol: float = 1e-6
 ) -> None:
     """Ours, by the cell that they tell or by this one, gives what theirs gave."""
-    y, _ = jaxlstm.fold(cell or cell_of_params(params), params, X, batch_first=True)
+    x = X.astype(jax.tree.leaves(params)[0].dtype)
+    y, _ = jaxlstm.fold(cell or cell_of_params(params), params, x, batch_first=True)
     np.testing.assert_allclose(y, expected, rtol=rtol, atol=atol)

@@ -50,7 +50,6 @@ def in_jax(tree):
 @both
 @pytest.mark.parametrize("options", GRID, ids=lambda options: "-".join(map(str, options.values())))
 def test_lstm_under_pytorchs_parameters(run, options):
-    torch.manual_seed(0)
     theirs = torch.nn.LSTM(3, 5, **options)
     x = torch.randn(4, 6, 3)
     lead, batch = options["num_layers"] * (1 + options["bidirectional"]), 4 if options["batch_first"] else 6
@@ -62,7 +61,6 @@ def test_lstm_under_pytorchs_parameters(run, options):
 @both
 @pytest.mark.parametrize("bias", [True, False])
 def test_cell_under_pytorchs_parameters(run, bias):
-    torch.manual_seed(0)
     theirs = torch.nn.LSTMCell(3, 5, bias)
     leaves = in_jax(dict(theirs.state_dict()))
     x, state = torch.randn(4, 3), (torch.randn(4, 5), torch.randn(4, 5))
