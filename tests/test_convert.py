@@ -290,3 +290,5 @@ def test_missing_libraries_are_named(ending, library, install, tmp_path, monkeyp
     _files.save(STACK, path)
     assert refused(convert, path, tmp_path / f"out.{ending}").endswith(f"needs {library}: pip install {install}")
     assert [each.name for each in tmp_path.iterdir()] == ["in.npz"]
+    with pytest.raises(FileNotFoundError):
+        _files.find(tmp_path / f"absent.{ending}")

@@ -32,7 +32,7 @@ from jaxlstm.implementations._table import Masks, Operands
 
 NOT_BUILT = (
     "its kernels were left out when jaxlstm was installed, for want of a C++17 compiler; with one (g++ or clang++) on "
-    "the PATH, `pip install --force-reinstall --no-deps --no-cache-dir jaxlstm` builds them"
+    "the PATH, `pip install -e .` in a checkout of jaxlstm builds them"
 )
 
 

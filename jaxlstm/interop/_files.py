@@ -61,6 +61,7 @@ def find(path: str | os.PathLike) -> dict[str, Found]:
         ImportError: a library that the format needs is missing.
     """
     source, finder = os.fspath(path), format_of(path).find
+    os.stat(source)  # Before a library is asked for, which would not help.
     with reading(source):
         found = finder(path)
 
