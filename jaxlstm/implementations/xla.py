@@ -141,14 +141,10 @@ def _fold_jvp(loop: Loop, primals, tangents):
 
     end, (y, residuals) = lax.scan(body, state, inputs, reverse=loop.reverse, unroll=loop.unroll)
 
-    def all_steps(d_weight, operand):
-        """`d_weight` `[M, K]` times every step's operand `[K, T, B]`, to `[M, T, B]`."""
-        return multiply(d_weight, operand, dtype)
-
     # The barrier keeps XLA from writing x's gradient transposed, which makes its product 1.4 times as slow.
     d_x = lax.optimization_barrier(_features_first(d_inputs.x)).astype(dtype)
     of_x = product(with_transpose(weights.weight_ih), d_x)
-    of_x += all_steps(d_weights.weight_ih, _features_first(inputs.x))
+    of_x += multiply(d_weights.weight_ih, _features_first(inputs.x), dtype)  # All steps at once, as below.
     if rule.h_before is not None:
         h = _by_step(rule.h_before(residuals))
     else:
@@ -156,7 +152,7 @@ def _fold_jvp(loop: Loop, primals, tangents):
         h = _features_first(
             h_before(y, state.h.T, reset_h, resets=inputs.reset, valid=inputs.valid, reverse=loop.reverse)
         )
-    of_h = all_steps(d_weights.weight_hh, h)
+    of_h = multiply(d_weights.weight_hh, h, dtype)
     if d_weights.bias is not None:
         of_x += d_weights.bias[:, None, None]
     if d_weights.bias_h is not None:
@@ -165,7 +161,7 @@ def _fold_jvp(loop: Loop, primals, tangents):
     d_projected = None
     if d_weights.weight_hr is not None:
         unprojected = jax.vmap(rule.output, in_axes=(None, 0))(weights.extra, residuals)
-        d_projected = _by_step(all_steps(d_weights.weight_hr, _by_step(unprojected)))
+        d_projected = _by_step(multiply(d_weights.weight_hr, _by_step(unprojected), dtype))
 
     linear_weights = jax.tree.map(with_transpose, (weights.weight_hh, weights.weight_hr))
     d_extra, d_state, d_reset_state = (
@@ -178,7 +174,7 @@ def _fold_jvp(loop: Loop, primals, tangents):
     # Recomputed in the backward pass: from residuals in cache, slopes are cheaper than read back from memory.
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def linear_body(d_state, per_step):
-        return _linear_step(rule, linear_weights, extra, d_extra, d_reset_state, d_state, y.dtype, *per_step)
+        return _linear_step(rule, linear_weights, extra, d_extra, d_reset_state, d_state, y.dtype, per_step)
 
     per_step = residuals, inputs.reset, inputs.valid, d_sums, d_projected
     d_state, d_y = lax.scan(linear_body, d_state, per_step, reverse=loop.reverse, unroll=loop.unroll)
@@ -226,22 +222,10 @@ def _step(rule: Rule, sums: Callable, weights: Weights, reset_state: Any, state:
     return _guarded(move, state, reset_state, inputs.reset, inputs.valid, inputs.x.dtype)
 
 
-def _linear_step(
-    rule: Rule,
-    weights,
-    extra,
-    d_extra,
-    d_reset_state,
-    d_state,
-    dtype,
-    residuals,
-    reset,
-    valid,
-    d_sums: GateInputs,
-    d_projected,
-):
+def _linear_step(rule: Rule, weights, extra, d_extra, d_reset_state, d_state, dtype, per_step):
     """The tangent of `_step` in the state; `d_sums` and `d_projected` hold the share of x and the weights."""
     weight_hh, weight_hr = weights
+    residuals, reset, valid, d_sums, d_projected = per_step
 
     def move(start):
         of_h = product(weight_hh, start.h)
