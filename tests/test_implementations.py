@@ -169,6 +169,22 @@ RESETS = jnp.zeros((6, 8), bool)
 
 
 @pytest.mark.parametrize(
+    "options",
+    [{"checkpoint_every": 2}, {"unroll": 2}, {"resets": RESETS, "reset_state": jaxlstm.zero_state(PARAMS)}],
+    ids="-".join,
+)
+def test_a_kernel_can_take_no_option(options):
+    """Whatever its row of the table says: the option would never reach it."""
+    entry, calls = recording(interpreted("cpu"))
+    option = [*options][-1]
+    with table_of(entry._replace(takes=entry.takes | {option})):
+        with pytest.raises(NotImplementedError, match=f"{option} must be None"):
+            jaxlstm.lstm(PARAMS, X, implementation="pallas", **options)
+        jaxlstm.lstm(PARAMS, X, **options)
+    assert not calls
+
+
+@pytest.mark.parametrize(
     ("options", "reason"),
     [
         ({"checkpoint_every": 2}, "checkpoint_every must be None"),
@@ -193,7 +209,8 @@ def test_a_named_kernel_says_which_option_it_lacks(name, options, reason):
 
 def test_only_the_first_gradient_of_cudnn():
     """As on a GPU: `implementation="cudnn"` has no reference to take other derivatives from."""
-    with table_of(interpreted("cpu", "cudnn")):
+    cudnn = next(entry for entry in KERNELS if entry.name == "cudnn")
+    with table_of(cudnn._replace(kernel=interpreted("cpu").kernel, platform="cpu")):
         loss = lambda x: jnp.sum(jaxlstm.lstm(PARAMS, x, implementation="cudnn")[0] ** 2)  # noqa: E731
         jax.grad(loss)(X)
         for derivative in (lambda: jax.jvp(loss, (X,), (X,)), lambda: jax.hessian(loss)(X)):

@@ -60,17 +60,10 @@ KERNELS = [
         slower=_single_step,
         by_rows=False,
         exports=True,
+        first_gradient_only=True,
     ),
 ]
 """The kernels, of one platform the better before the worse; `proven=True` lets None take one."""
-
-
-def _first_gradient_only(*_: Any, **__: Any):
-    raise refused("cudnn", "it has no forward mode and no second derivative")
-
-
-REFERENCES = {"cudnn": _first_gradient_only}
-"""Where forward mode and higher derivatives of a kernel come from that was asked for by name, if not from `xla`."""
 
 
 @functools.cache
@@ -99,7 +92,8 @@ def _named(
     reason = why_not(entry, cell, operands, masks, Options(reset_state, checkpoint_every, unroll))
     if reason is not None:
         raise refused(entry.name, reason)
-    return layer(Run((entry,), None, REFERENCES.get(entry.name, _xla(cell)), reverse), operands, masks)
+    reference = None if entry.first_gradient_only else _xla(cell)
+    return layer(Run((entry,), None, reference, reverse), operands, masks)
 
 
 def _best(

@@ -25,8 +25,8 @@ class Run(NamedTuple):
     """The kernels to choose from, at most one for a platform."""
     otherwise: Callable | None
     """A layer of the cell, which runs where none of them can; None refuses, for the kernel was named."""
-    reference: Callable
-    """A layer of the cell likewise. Gives the derivatives that a kernel has not."""
+    reference: Callable | None
+    """A layer of the cell, which gives the derivatives that a kernel has not; None refuses, as above."""
     reverse: bool
 
 
@@ -112,6 +112,7 @@ def _forward_and_residuals(layer: Callable, run: Run, operands: Operands, masks:
 
 
 def _by(layer: Callable, run: Run, masks: Masks, operands: Operands):
+    # Without options: a kernel that runs in its place was asked for none.
     return layer(*operands, None, **masks._asdict(), reverse=run.reverse)
 
 
@@ -142,14 +143,20 @@ def _tangent(run: Run, known, d_operands: Operands):
     return linear(function, transpose, known, d_operands, out)
 
 
+def _reference(run: Run) -> Callable:
+    if run.reference is None:
+        raise refused(run.entries[0].name, "it has no forward mode and no second derivative")
+    return run.reference
+
+
 def _forward_mode(run: Run, known, d_operands: Operands):
     operands, masks, _, _ = known
-    return jax.jvp(functools.partial(_by, run.reference, run, masks), (operands,), (d_operands,))[1]
+    return jax.jvp(functools.partial(_by, _reference(run), run, masks), (operands,), (d_operands,))[1]
 
 
 def _reverse_mode(run: Run, known, cotangents):
     operands, masks, _, _ = known
-    _, pullback = _pullback(run.reference, run, operands, masks)
+    _, pullback = _pullback(_reference(run), run, operands, masks)
     return pullback(cotangents)[0]
 
 

@@ -24,7 +24,7 @@ class Masks(NamedTuple):
 
 
 class Options(NamedTuple):
-    """Everything else that a layer is asked for, but its direction."""
+    """Everything else that a layer is asked for, but its direction: what no kernel is given, and so none can take."""
 
     reset_state: Any
     checkpoint_every: int | None
@@ -68,7 +68,7 @@ class Entry(NamedTuple):
     cells: tuple[Cell, ...]
     """That it computes."""
     takes: frozenset[str]
-    """Of the fields of `CellParams`, `Masks` and `Options`, those that may be other than None."""
+    """Of the fields of `CellParams` and `Masks`, those that may be other than None."""
     proven: bool
     """Whether its tests have passed on that hardware: until then it runs only where it is named."""
     slower: Callable[[jax.Array, Any], str | None]
@@ -77,6 +77,8 @@ class Entry(NamedTuple):
     """Whether some rows' results need only these rows, and all residuals are `[T, B, ...]`: devices may share B."""
     exports: bool
     """Whether a program that `jax.export` writes may hold it."""
+    first_gradient_only: bool = False
+    """Whether forward mode and higher derivatives are refused where it is named; if not, `xla` gives them."""
 
 
 LACKS = {
@@ -94,8 +96,10 @@ def why_not(entry: Entry, cell: Cell, operands: Operands, masks: Masks, options:
     if cell not in entry.cells:
         known = " and the ".join(cell.name.upper() for cell in entry.cells)
         return f"it computes the {known}, not the cell {cell.name}"
-    for name, value in (operands.params._asdict() | masks._asdict() | options._asdict()).items():
-        if value is not None and name not in entry.takes:
+    given = operands.params._asdict() | masks._asdict()
+    not_taken = {name: value for name, value in given.items() if name not in entry.takes} | options._asdict()
+    for name, value in not_taken.items():
+        if value is not None:
             return LACKS.get(name, f"it does not know {name}")
     return entry.kernel.why_not(operands)
 
