@@ -24,7 +24,8 @@ class Built(NamedTuple):
 
 def linen(kind: str, *args, **options) -> Built:
     module = getattr(jaxlstm.linen, kind)(*args, **options)
-    variables = module.init(jax.random.key(0), jnp.zeros((1, 1, int(args[0])) if kind == "LSTM" else (1, int(args[0]))))
+    one_step = (1, int(module.input_size)) if kind.endswith("Cell") else (1, 1, int(module.input_size))
+    variables = module.init(jax.random.key(0), jnp.zeros(one_step))
 
     def train(x, key):
         return module.apply(variables, x, deterministic=False, rngs={"dropout": key})

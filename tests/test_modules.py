@@ -140,10 +140,12 @@ def test_dropout_is_lstms(build):
 
 
 @both
-def test_idle_dropout_warns_once_where_the_user_stands(build):
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "Fold"])
+def test_idle_dropout_warns_once_where_the_user_stands(build, kind):
+    cell = (jaxlstm.cells.GRU,) if kind == "Fold" else ()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        _, call, train, _ = build("LSTM", IN, H, dropout=0.5)
+        _, call, train, _ = build(kind, *cell, IN, H, dropout=0.5)
         x = rand(T, IN)
         assert_identical(train(x, jax.random.key(0)), call(x))  # nowhere to drop
         jax.jit(call)(x)

@@ -7,6 +7,7 @@ import flax.linen as nn
 from jax.core import Tracer
 
 from jaxlstm import _flax
+from jaxlstm._check_cell import check_cell
 from jaxlstm._init import initializer
 
 
@@ -14,6 +15,7 @@ class Stack(_flax.NotFlaxsCell, nn.Module):
     """What `LSTM`, `GRU` and `Fold` share."""
 
     def __post_init__(self) -> None:
+        check_cell(self.cell)
         _flax.check_stack(self)
         # init, apply and bind build the module again, as a clone that is told its parent; the user leaves it out.
         if self.parent is self.__dataclass_fields__["parent"].default:

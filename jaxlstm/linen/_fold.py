@@ -8,7 +8,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlstm._check_cell import check_cell
 from jaxlstm._fold import fold
 from jaxlstm._types import Cell
 from jaxlstm.linen._base import Stack
@@ -71,10 +70,6 @@ class Fold(Stack):
     checkpoint_every: int | None = None
     unroll: int | None = None
     deterministic: bool | None = None
-
-    def __post_init__(self) -> None:
-        check_cell(self.cell)
-        super().__post_init__()
 
     @nn.compact
     def __call__(
