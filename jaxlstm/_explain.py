@@ -11,8 +11,6 @@ from jaxlstm._types import Cell, LSTMParams
 from jaxlstm.cells import LSTM
 from jaxlstm.implementations import xla
 
-PLATFORMS = ("cpu", "tpu", "cuda")
-
 
 class Explanation(NamedTuple):
     """What runs on one platform.
@@ -75,32 +73,28 @@ def explain(
     """
     implementations.by_name(implementation)
     arrays, settings = checked(cell, params, x, state, **options)
-    unable: dict[str, str] = {}
+    passed_over: dict[str, str] = {}
 
-    def look(cell, params, x, state, reset_state, *, lengths, resets, checkpoint_every, unroll, **direction):
+    def look(*args, reverse, **kwargs):
         """A layer that only looks whether kernels could run it; one kernel must serve all layers."""
-        operands, masks = implementations.Operands(params, x, state), implementations.Masks(lengths, resets)
-        options = implementations.Options(None if resets is None else reset_state, checkpoint_every, unroll)
-        for entry in implementations.KERNELS:
-            unasked = implementations.why_not_unasked(entry, operands)
-            unable_to = implementations.why_not(entry, cell, operands, masks, options)
-            if unasked or unable_to:
-                unable.setdefault(entry.name, ". Here, too: ".join(filter(None, (unasked, unable_to))))
-        return xla.layer(cell, params, x, state, reset_state, lengths=lengths, resets=resets, **direction)
+        for name, reason in implementations.passed_over(implementations.call_of(*args, **kwargs)).items():
+            passed_over.setdefault(name, reason)
+        return xla.layer(*args, reverse=reverse, **kwargs)
 
     jax.eval_shape(functools.partial(run, look, settings=settings), arrays)
-    return Explanations({platform: _on(platform, unable) for platform in PLATFORMS})
+    best = {platform: entry.name for platform, entry in implementations.best(passed_over).items()}
+    return Explanations(
+        {platform: _on(platform, best.get(platform, "xla"), passed_over) for platform in implementations.PLATFORMS}
+    )
 
 
-def _on(platform: str, unable: dict[str, str]) -> Explanation:
-    able = [e for e in implementations.KERNELS if e.platform == platform and e.name not in unable]
-    chosen = able[0].name if able else "xla"
+def _on(platform: str, chosen: str, passed_over: dict[str, str]) -> Explanation:
     reasons = {}
     for entry in implementations.KERNELS:
         if entry.platform != platform:
             reasons[entry.name] = f"it runs on {entry.platform} only"
         elif entry.name != chosen:
-            reasons[entry.name] = unable.get(entry.name, f'"{chosen}" comes first')
+            reasons[entry.name] = passed_over.get(entry.name, f'"{chosen}" comes first')
     if chosen != "xla":
         reasons["xla"] = f'"{chosen}" comes first'
     return Explanation(chosen, reasons)

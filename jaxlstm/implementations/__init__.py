@@ -5,18 +5,19 @@ the kernels of `jaxlstm.implementations._table.Kernel`.
 """
 
 import functools
+from collections.abc import Container
 from typing import Any
 
 import jax
 
 from jaxlstm._stack import Layer
-from jaxlstm._types import Cell, CellParams
+from jaxlstm._types import Cell
 from jaxlstm.cells import GRU, LSTM
 from jaxlstm.implementations import cudnn, native, pallas, xla
 from jaxlstm.implementations._kernel import Run, layer
-from jaxlstm.implementations._table import Entry, Masks, Operands, Options, refused, why_not, why_not_unasked
+from jaxlstm.implementations._table import Call, Entry, Masks, Operands, call_of, refused, why_not, why_not_by_default
 
-__all__ = ["KERNELS", "Entry", "Masks", "Operands", "Options", "by_name", "why_not", "why_not_unasked"]
+__all__ = ["KERNELS", "PLATFORMS", "Entry", "Masks", "Operands", "best", "by_name", "call_of", "passed_over"]
 
 
 def _single_step(x: jax.Array, state: Any) -> str | None:
@@ -65,6 +66,9 @@ KERNELS = [
 ]
 """The kernels, of one platform the better before the worse; `proven=True` lets None take one."""
 
+PLATFORMS = tuple(dict.fromkeys(entry.platform for entry in KERNELS))
+"""Those that there are kernels for."""
+
 
 @functools.cache
 def _xla(cell: Cell) -> Layer:
@@ -72,65 +76,42 @@ def _xla(cell: Cell) -> Layer:
     return functools.partial(xla.layer, cell)
 
 
-def _named(
-    entry: Entry,
-    cell: Cell,
-    params: CellParams,
-    x: jax.Array,
-    state: Any,
-    reset_state: Any,
-    *,
-    lengths: jax.Array | None,
-    resets: jax.Array | None,
-    reverse: bool,
-    checkpoint_every: int | None = None,
-    unroll: int | None = None,
-) -> tuple[jax.Array, Any]:
-    """One kernel, or the reason why not."""
-    operands, masks = Operands(params, x, state), Masks(lengths, resets)
-    reset_state = None if resets is None else reset_state
-    reason = why_not(entry, cell, operands, masks, Options(reset_state, checkpoint_every, unroll))
-    if reason is not None:
-        raise refused(entry.name, reason)
-    reference = None if entry.first_gradient_only else _xla(cell)
-    return layer(Run((entry,), None, reference, reverse), operands, masks)
+def passed_over(call: Call) -> dict[str, str]:
+    """By its name, the reason why None passes over a kernel; those not in it serve."""
+    reasons = {}
+    for entry in KERNELS:
+        of_entry = filter(None, (why_not_by_default(entry, call.operands), why_not(entry, call)))
+        if reason := ". Here, too: ".join(of_entry):
+            reasons[entry.name] = reason
+    return reasons
 
 
-def _best(
-    cell: Cell,
-    params: CellParams,
-    x: jax.Array,
-    state: Any,
-    reset_state: Any,
-    *,
-    lengths: jax.Array | None,
-    resets: jax.Array | None,
-    reverse: bool,
-    checkpoint_every: int | None = None,
-    unroll: int | None = None,
-) -> tuple[jax.Array, Any]:
-    """On each platform that the program may be made for: its first kernel that serves, else `xla`."""
-    operands, masks = Operands(params, x, state), Masks(lengths, resets)
-    options = Options(None if resets is None else reset_state, checkpoint_every, unroll)
+def best(names: Container[str]) -> dict[str, Entry]:
+    """By its platform, the first kernel that is not of these names; where there is none, `xla` is the best."""
     first: dict[str, Entry] = {}
     for entry in KERNELS:
-        unable = why_not(entry, cell, operands, masks, options)
-        if unable is None and why_not_unasked(entry, operands) is None:
+        if entry.name not in names:
             first.setdefault(entry.platform, entry)
-    if first:
-        return layer(Run(tuple(first.values()), _xla(cell), _xla(cell), reverse), operands, masks)
-    return xla.layer(
-        cell,
-        params,
-        x,
-        state,
-        reset_state,
-        lengths=lengths,
-        resets=resets,
-        reverse=reverse,
-        checkpoint_every=checkpoint_every,
-        unroll=unroll,
-    )
+    return first
+
+
+def _named(entry: Entry, *args: Any, reverse: bool, **kwargs: Any) -> tuple[jax.Array, Any]:
+    """One kernel, or the reason why not; called as `xla.layer` is."""
+    call = call_of(*args, **kwargs)
+    reason = why_not(entry, call)
+    if reason is not None:
+        raise refused(entry.name, reason)
+    reference = None if entry.first_gradient_only else _xla(call.cell)
+    return layer(Run((entry,), None, reference, reverse), call.operands, call.masks)
+
+
+def _best(*args: Any, reverse: bool, **kwargs: Any) -> tuple[jax.Array, Any]:
+    """On each platform that the program may be made for, its first kernel that serves, else `xla`; called as that."""
+    call = call_of(*args, **kwargs)
+    kernels = best(passed_over(call))
+    if not kernels:
+        return xla.layer(*args, reverse=reverse, **kwargs)
+    return layer(Run(tuple(kernels.values()), _xla(call.cell), _xla(call.cell), reverse), call.operands, call.masks)
 
 
 def by_name(implementation: str | None) -> Layer:

@@ -31,6 +31,32 @@ class Options(NamedTuple):
     unroll: int | None
 
 
+class Call(NamedTuple):
+    """A layer's arguments, but its direction, by what a kernel does with them."""
+
+    cell: Cell
+    operands: Operands
+    masks: Masks
+    options: Options
+
+
+def call_of(
+    cell: Cell,
+    params: CellParams,
+    x: jax.Array,
+    state: Any,
+    reset_state: Any,
+    *,
+    lengths: jax.Array | None,
+    resets: jax.Array | None,
+    checkpoint_every: int | None = None,
+    unroll: int | None = None,
+) -> Call:
+    """A call of a layer; without resets there is none to begin anew from `reset_state`, which then is no option."""
+    options = Options(None if resets is None else reset_state, checkpoint_every, unroll)
+    return Call(cell, Operands(params, x, state), Masks(lengths, resets), options)
+
+
 class Kernel(Protocol):
     """What a module that holds a kernel provides: one direction of one layer, forward and transposed."""
 
@@ -91,20 +117,20 @@ LACKS = {
 """Why a kernel can't serve that does not take it."""
 
 
-def why_not(entry: Entry, cell: Cell, operands: Operands, masks: Masks, options: Options) -> str | None:
+def why_not(entry: Entry, call: Call) -> str | None:
     """The reason why a kernel can't run such a layer, on whatever platform; None if it can."""
-    if cell not in entry.cells:
+    if call.cell not in entry.cells:
         known = " and the ".join(cell.name.upper() for cell in entry.cells)
-        return f"it computes the {known}, not the cell {cell.name}"
-    given = operands.params._asdict() | masks._asdict()
-    not_taken = {name: value for name, value in given.items() if name not in entry.takes} | options._asdict()
+        return f"it computes the {known}, not the cell {call.cell.name}"
+    given = call.operands.params._asdict() | call.masks._asdict()
+    not_taken = {name: value for name, value in given.items() if name not in entry.takes} | call.options._asdict()
     for name, value in not_taken.items():
         if value is not None:
             return LACKS.get(name, f"it does not know {name}")
-    return entry.kernel.why_not(operands)
+    return entry.kernel.why_not(call.operands)
 
 
-def why_not_unasked(entry: Entry, operands: Operands) -> str | None:
+def why_not_by_default(entry: Entry, operands: Operands) -> str | None:
     """The reason why None passes over a kernel that could run the layer, were it asked for by name."""
     if not entry.proven:
         return "not proven on hardware yet; name it to use it"
