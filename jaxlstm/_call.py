@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from jaxlstm import _check, _check_cell
-from jaxlstm._derivative import is_float
+from jaxlstm._floats import is_float
 from jaxlstm._mesh import on_auto_axes, spec_of, varying_alike
 from jaxlstm._stack import stack
 from jaxlstm._types import Cell, LSTMParams

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from jaxlstm import _cell, _gru_cell
-from jaxlstm._types import Cell, CellParams, HiddenState, LSTMState
+from jaxlstm import _gru_cell, _lstm_cell
+from jaxlstm._floats import floats, joined
+from jaxlstm._types import Cell, HiddenState, LSTMState
 
 
 class GateInputs(NamedTuple):
@@ -88,8 +88,8 @@ def _sum(x: jax.Array, h: jax.Array) -> GateInputs:
 def _lstm_run(extra: None, state: LSTMState, sums: GateInputs):
     del extra
     i, f, g, o = jnp.split(sums.x, 4)
-    gates = _cell.activate((i, f, g, o))
-    h, c = _cell.advance(gates, state.c)
+    gates = _lstm_cell.activate((i, f, g, o))
+    h, c = _lstm_cell.advance(gates, state.c)
     return LSTMState(h, c), h, (gates, state.c)
 
 
@@ -97,14 +97,14 @@ def _lstm_tangent(extra: None, residuals, d_extra: None, d_state: LSTMState, d_s
     del extra, d_extra
     gates, _ = residuals
     d_i, d_f, d_g, d_o = jnp.split(d_sums.x, 4)
-    d_gates = _cell.activate_tangent(gates, (d_i, d_f, d_g, d_o))
-    _, (h, c) = jax.jvp(_cell.advance, residuals, (d_gates, d_state.c))
+    d_gates = _lstm_cell.activate_tangent(gates, (d_i, d_f, d_g, d_o))
+    _, (h, c) = jax.jvp(_lstm_cell.advance, residuals, (d_gates, d_state.c))
     return LSTMState(h, c), h
 
 
 def _lstm_output(extra: None, residuals):
     del extra
-    return _cell.advance(*residuals)[0]
+    return _lstm_cell.advance(*residuals)[0]
 
 
 def _gru_merge(x: jax.Array, h: jax.Array) -> GateInputs:
@@ -137,7 +137,7 @@ def _gru_output(extra: None, residuals: _gru_cell.Gates):
 
 KNOWN = {
     # Residuals of the LSTM are the gates and c, 5 H numbers a step and row, so that no exponential is computed twice.
-    _cell.lstm: Rule(_sum, True, _lstm_run, _lstm_tangent, _lstm_output, None),
+    _lstm_cell.lstm: Rule(_sum, True, _lstm_run, _lstm_tangent, _lstm_output, None),
     _gru_cell.gru: Rule(_gru_merge, False, _gru_run, _gru_tangent, _gru_output, None),
 }
 """The rules whose derivative is written by hand."""
@@ -165,42 +165,3 @@ def _uses(cell: Cell, extra: Any, state: Any, hidden_size: int) -> tuple[bool, b
 
 def _shape(a: jax.Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(a.shape, a.dtype)
-
-
-def step(cell: Cell, params: CellParams, state: Any, x: jax.Array) -> tuple[Any, jax.Array]:
-    """State and output after one step of x `[B, I]`, or `[I]`, accumulated in the state's dtype; here B comes first."""
-    dtype = state.h.dtype
-
-    def matmul(x, weight):
-        contract_last = (((x.ndim - 1,), (1,)), ((), ()))
-        return lax.dot_general(x.astype(weight.dtype), weight, contract_last, preferred_element_type=dtype)
-
-    def sums(x, weight, bias):
-        out = matmul(x, weight)
-        if bias is not None:
-            out += jnp.broadcast_to(bias.astype(dtype), out.shape)
-        return out.reshape(*out.shape[:-1], cell.num_gates, out.shape[-1] // cell.num_gates)
-
-    rule = jax.vmap(cell.rule, in_axes=(None, 0, 0, 0)) if x.ndim == 2 else cell.rule
-    x_sums = sums(x, params.weight_ih, params.bias_ih)
-    h_sums = sums(state.h, params.weight_hh, params.bias_hh)
-    after, y = rule(params.extra, state, x_sums, h_sums)
-    if params.weight_hr is not None:
-        y = matmul(y, params.weight_hr)
-        after = after._replace(h=y)
-    return after, y
-
-
-def is_float(a: Any) -> bool:
-    """Whether an array has a tangent of its own dtype."""
-    return jnp.issubdtype(a.dtype, jnp.floating)
-
-
-def floats(tree: Any, like: Any = None) -> Any:
-    """The tree, with None in place of each leaf that is no float; `like`, if given, decides which those are."""
-    return jax.tree.map(lambda a, b: a if is_float(b) else None, tree, tree if like is None else like)
-
-
-def joined(some: Any, others: Any) -> Any:
-    """The tree `others`, with the leaves of `some` where these are not None."""
-    return jax.tree.map(lambda a, b: b if a is None else a, some, others, is_leaf=lambda a: a is None)

@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxlstm import implementations
 from jaxlstm._call import checked, run
 from jaxlstm._types import Cell, LSTMParams
 from jaxlstm.cells import LSTM
-from jaxlstm.implementations import xla
+from jaxlstm.implementations import _choice, xla
+from jaxlstm.implementations._protocol import call_of
 
 
 class Explanation(NamedTuple):
@@ -71,26 +71,26 @@ def explain(
     >>> explained["tpu"].implementation
     'xla'
     """
-    implementations.by_name(implementation)
+    _choice.by_name(implementation)
     arrays, settings = checked(cell, params, x, state, **options)
     passed_over: dict[str, str] = {}
 
     def look(*args, reverse, **kwargs):
         """A layer that only looks whether kernels could run it; one kernel must serve all layers."""
-        for name, reason in implementations.passed_over(implementations.call_of(*args, **kwargs)).items():
+        for name, reason in _choice.passed_over(call_of(*args, **kwargs)).items():
             passed_over.setdefault(name, reason)
         return xla.layer(*args, reverse=reverse, **kwargs)
 
     jax.eval_shape(functools.partial(run, look, settings=settings), arrays)
-    best = {platform: entry.name for platform, entry in implementations.best(passed_over).items()}
+    best = {platform: entry.name for platform, entry in _choice.best(passed_over).items()}
     return Explanations(
-        {platform: _on(platform, best.get(platform, "xla"), passed_over) for platform in implementations.PLATFORMS}
+        {platform: _on(platform, best.get(platform, "xla"), passed_over) for platform in _choice.PLATFORMS}
     )
 
 
 def _on(platform: str, chosen: str, passed_over: dict[str, str]) -> Explanation:
     reasons = {}
-    for entry in implementations.KERNELS:
+    for entry in _choice.KERNELS:
         if entry.platform != platform:
             reasons[entry.name] = f"it runs on {entry.platform} only"
         elif entry.name != chosen:

@@ -7,11 +7,12 @@ from typing import Any
 import jax
 from jax.sharding import PartitionSpec as P
 
-from jaxlstm import _check, _check_cell, implementations
+from jaxlstm import _check, _check_cell
 from jaxlstm._call import Arrays, Settings, accumulator, checked, common_dtype, run, to
-from jaxlstm._derivative import step
 from jaxlstm._mesh import on_auto_axes, spec_of
+from jaxlstm._step import step
 from jaxlstm._types import Cell, CellParams, LSTMParams
+from jaxlstm.implementations._choice import by_name
 
 
 def fold(
@@ -89,7 +90,7 @@ def fold(
         checkpoint_every=checkpoint_every,
         unroll=unroll,
     )
-    implementations.by_name(implementation)
+    by_name(implementation)
     y, final = _run(arrays, settings, implementation)
     return y, like_given(state, final)
 
@@ -97,7 +98,7 @@ def fold(
 # Compiled here, so that a call outside any jit, as in a notebook, does not trace and compile its loop anew.
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _run(arrays: Arrays, settings: Settings, implementation: str | None) -> tuple[jax.Array, Any]:
-    return run(implementations.by_name(implementation), arrays, settings)
+    return run(by_name(implementation), arrays, settings)
 
 
 def like_given(given: Any, state: Any) -> Any:

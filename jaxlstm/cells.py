@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxlstm import _cell, _gru_cell
+from jaxlstm import _gru_cell, _lstm_cell
 from jaxlstm._types import Cell, HiddenState, LSTMState
 
 __all__ = ["GRU", "LSTM", "RNN", "HiddenState", "lstm"]
@@ -32,7 +32,7 @@ def rnn(extra: None, state: HiddenState, x_sums: jax.Array, h_sums: jax.Array) -
     return HiddenState(h), h
 
 
-LSTM = Cell(_cell.lstm, num_gates=4)
+LSTM = Cell(_lstm_cell.lstm, num_gates=4)
 """`torch.nn.LSTM`'s, with gates i, f, g, o."""
 
 GRU = Cell(_gru_cell.gru, num_gates=3, state=HiddenState)

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 import jaxlstm
 from jaxlstm import _stack
-from jaxlstm._derivative import floats, joined, step
+from jaxlstm._floats import floats, joined
+from jaxlstm._step import step
 from jaxlstm.cells import LSTM
 
 T, B, I, H, P = 5, 3, 3, 4, 2  # noqa: E741

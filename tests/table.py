@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
-from jaxlstm import _fold, implementations
-from jaxlstm.implementations import pallas
+from jaxlstm import _fold
+from jaxlstm.implementations import _choice, pallas
+from jaxlstm.implementations._protocol import Entry
 
 KERNEL: Any = types.SimpleNamespace(
     why_not=pallas.why_not,
@@ -18,17 +19,17 @@ KERNEL: Any = types.SimpleNamespace(
 """`pallas` by Pallas's interpreter."""
 
 
-def interpreted(platform: str, name: str = "pallas", *, proven: bool = True) -> implementations.Entry:
+def interpreted(platform: str, name: str = "pallas", *, proven: bool = True) -> Entry:
     """The TPU kernels as those of another platform."""
-    (tpu,) = (entry for entry in implementations.KERNELS if entry.name == "pallas")
+    (tpu,) = (entry for entry in _choice.KERNELS if entry.name == "pallas")
     return tpu._replace(name=name, kernel=KERNEL, platform=platform, proven=proven)
 
 
 @contextlib.contextmanager
-def table_of(*entries: implementations.Entry) -> Iterator[None]:
+def table_of(*entries: Entry) -> Iterator[None]:
     """The table holds these kernels alone."""
     run: Any = _fold._run  # pyright does not know what a jitted function can do.
-    with mock.patch.object(implementations, "KERNELS", list(entries)):
+    with mock.patch.object(_choice, "KERNELS", list(entries)):
         run.clear_cache()  # What None meant before.
         try:
             yield
@@ -36,7 +37,7 @@ def table_of(*entries: implementations.Entry) -> Iterator[None]:
             run.clear_cache()
 
 
-def recording(entry: implementations.Entry, why_not: str | None = None) -> tuple[implementations.Entry, list[str]]:
+def recording(entry: Entry, why_not: str | None = None) -> tuple[Entry, list[str]]:
     """The entry with a kernel that says that it can't serve, or takes down what is asked of it, in the list."""
     calls: list[str] = []
 

@@ -18,7 +18,8 @@ from trees import assert_close
 
 import jaxlstm
 from jaxlstm.cells import LSTM
-from jaxlstm.implementations import Masks, Operands, cudnn, xla
+from jaxlstm.implementations import cudnn, xla
+from jaxlstm.implementations._protocol import Masks, Operands
 
 T, B, I, H = 6, 4, 3, 5  # noqa: E741
 LENGTHS = np.array([3, T, 0, 1], np.int8)

@@ -21,7 +21,7 @@ from trees import assert_close
 
 import jaxlstm
 from jaxlstm import _stack
-from jaxlstm._derivative import floats
+from jaxlstm._floats import floats
 from jaxlstm.cells import GRU, LSTM, HiddenState, lstm
 
 

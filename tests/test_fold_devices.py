@@ -19,8 +19,9 @@ from strict import strictly
 
 import jaxlstm
 from jaxlstm import cells
-from jaxlstm._derivative import floats, joined
-from jaxlstm.implementations import Masks, Operands, native
+from jaxlstm._floats import floats, joined
+from jaxlstm.implementations import native
+from jaxlstm.implementations._protocol import Masks, Operands
 from jaxlstm.sharding import input_spec, param_specs, shardings
 
 T, B = 16, 16  # steps enough for the kernels, however few rows a device has

@@ -15,9 +15,9 @@ from table import interpreted, recording, table_of
 from trees import assert_within_rounding
 
 import jaxlstm
-from jaxlstm import _stack, implementations
+from jaxlstm import _stack
 from jaxlstm.cells import LSTM
-from jaxlstm.implementations import KERNELS
+from jaxlstm.implementations._choice import KERNELS
 
 NAMES = [entry.name for entry in KERNELS]
 ON_CPU = {"xla": "xla", "pallas": "pallas", "native": "native", "None": None}
@@ -220,6 +220,6 @@ def test_only_the_first_gradient_of_cudnn():
 
 @pytest.mark.parametrize("name", ["cuda", ["xla"], 3])
 def test_only_names_of_the_table(name):
-    known = ", ".join(f'"{known}"' for known in ("xla", *(entry.name for entry in implementations.KERNELS)))
+    known = ", ".join(f'"{known}"' for known in ("xla", *(entry.name for entry in KERNELS)))
     with pytest.raises((TypeError, ValueError), match=rf"^implementation: expected None or one of {known}, got"):
         jaxlstm.lstm(PARAMS, X, implementation=name)

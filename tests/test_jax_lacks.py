@@ -36,7 +36,7 @@ def test_vmap_of_linear_call():
 
 
 def test_forward_mode_of_a_function_with_a_gradient_of_its_own():
-    """`implementations/_kernel.py`."""
+    """`implementations/_differentiable.py`."""
 
     @jax.custom_vjp
     def square(x):

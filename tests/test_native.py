@@ -20,7 +20,8 @@ from trees import assert_identical, assert_within_rounding
 import jaxlstm
 from jaxlstm import _stack
 from jaxlstm.cells import GRU, LSTM
-from jaxlstm.implementations import Operands, native
+from jaxlstm.implementations import native
+from jaxlstm.implementations._protocol import Operands
 
 ROOT = Path(__file__).parents[1]
 LIBRARY: Any = native.library()

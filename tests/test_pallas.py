@@ -14,7 +14,8 @@ from trees import assert_identical, assert_within_rounding
 import jaxlstm
 from jaxlstm._stack import valid_steps
 from jaxlstm.cells import LSTM
-from jaxlstm.implementations import Masks, Operands, pallas, xla
+from jaxlstm.implementations import pallas, xla
+from jaxlstm.implementations._protocol import Masks, Operands
 
 ROUNDING = {jnp.float32: 1e-5, jnp.bfloat16: 2e-2}  # of the largest value
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlstm._types import CellParams, HiddenState, LSTMState
-from jaxlstm.implementations._table import Masks, Operands
+from jaxlstm.implementations._protocol import Masks, Operands
 
 State: TypeAlias = LSTMState | HiddenState
 

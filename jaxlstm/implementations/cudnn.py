@@ -23,7 +23,7 @@ from jax.experimental import rnn
 
 from jaxlstm._stack import valid_steps
 from jaxlstm._types import LSTMCellParams, LSTMState
-from jaxlstm.implementations._table import Masks, Operands
+from jaxlstm.implementations._protocol import Masks, Operands
 
 
 def why_not(operands: Operands) -> str | None:

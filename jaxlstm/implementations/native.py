@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from jaxlstm.implementations import _native_calls
 from jaxlstm.implementations._models import mapped_first, merge, merge_rows, unmerge, unmerge_rows
 from jaxlstm.implementations._native_calls import LANES, Residuals, State, library
-from jaxlstm.implementations._table import Masks, Operands
+from jaxlstm.implementations._protocol import Masks, Operands
 
 NOT_BUILT = (
     "its kernels were left out when jaxlstm was installed, for want of a C++17 compiler; with one (g++ or clang++) on "

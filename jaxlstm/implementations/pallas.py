@@ -29,11 +29,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
 
-from jaxlstm._cell import activate, advance
+from jaxlstm._lstm_cell import activate, advance
 from jaxlstm._stack import h_before, valid_steps
 from jaxlstm._types import LSTMCellParams, LSTMState
 from jaxlstm.implementations._pallas_scan import LANES, scan
-from jaxlstm.implementations._table import Masks, Operands
+from jaxlstm.implementations._protocol import Masks, Operands
 
 VMEM_BUDGET = int(15.5 * 2**20)
 """Bytes for the weight and a tile: 16 MiB is what every TPU has, or grants unasked, and the compiler takes a little."""

@@ -19,9 +19,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import zero_from_primal
 
-from jaxlstm._derivative import GateInputs, Rule, floats, joined, of_cell, step
+from jaxlstm._derivative import GateInputs, Rule, of_cell
+from jaxlstm._floats import floats, joined
 from jaxlstm._mesh import varying_alike
 from jaxlstm._stack import h_before, valid_steps, where_rows
+from jaxlstm._step import step
 from jaxlstm._types import Cell, CellParams
 from jaxlstm.implementations._checkpoint import checkpointed
 from jaxlstm.implementations._product import multiply, product, with_transpose

@@ -15,7 +15,7 @@ from jax import lax
 
 from jaxlstm.implementations._linear import Linear, linear
 from jaxlstm.implementations._platform import UNUSED, WHOLE, Way, by_platform, shapes_of
-from jaxlstm.implementations._table import Entry, Masks, Operands, refused
+from jaxlstm.implementations._protocol import Entry, Masks, Operands, refused
 
 
 class Run(NamedTuple):
