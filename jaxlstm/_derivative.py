@@ -1,9 +1,11 @@
 """A cell's rule as `fold` needs it: for all rows of a batch at once, and with its derivative.
 
 The derivative is a Jacobian-vector product, linear in its tangents, which JAX transposes for the backward pass. For
-the LSTM and the GRU it is written by hand (`KNOWN`); for any other rule `jax.jvp` makes it (`of_cell`).
+the LSTM and the GRU that of the gates is written by hand, from their values (`BY_HAND`), and `jax.jvp` does the rest;
+for any other rule `jax.jvp` makes all of it (`of_cell`).
 
-Arrays have the batch as their last axis: state fields `[H, B]`, gate inputs `[G*H, B]`. So each gate is contiguous.
+Arrays have the batch as their last axis: h `[P, B]`, other fields of a state `[..., B]`, gate inputs `[G*H, B]`. So a
+gate is a contiguous block, and each product reads its left operand along its rows, which XLA's CPU backend does best.
 """
 
 from collections.abc import Callable
@@ -39,14 +41,15 @@ class Rule(NamedTuple):
     """From `(extra, residuals, d_extra, d_state, d_sums)` to `(d_state, d_y)`; a tangent is None if not of floats."""
     output: Callable
     """y, from `(extra, residuals)`."""
-    h_before: Callable | None
-    """The step's `state.h`, from the residuals; None where it is the output of the step before."""
+    residual_h: Callable | None
+    """The h that the step was given, from the residuals; None where `jaxlstm._stack.h_before` has it from the outputs,
+    for y is the h after a step."""
 
 
 def of_cell(cell: Cell, extra: Any, state: Any, hidden_size: int) -> Rule:
     """The rule of a cell whose `extra` and state, `[..., B]`, have these shapes."""
-    if cell.rule in KNOWN:
-        return KNOWN[cell.rule]
+    if cell.rule in BY_HAND:
+        return BY_HAND[cell.rule]
     one_row = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[:-1], a.dtype), state)
     adds, ignores_h = _uses(cell, jax.tree.map(_shape, extra), one_row, hidden_size)
     rows = jax.vmap(cell.rule, in_axes=(None, -1, -1, -1), out_axes=-1)
@@ -77,8 +80,8 @@ def of_cell(cell: Cell, extra: Any, state: Any, hidden_size: int) -> Rule:
             state = state._replace(h=jnp.zeros((hidden_size, sums.x.shape[1]), sums.x.dtype))
         return apply(extra, state, sums)[1]
 
-    merge, h_before = _sum if adds else GateInputs, None if ignores_h else lambda residuals: residuals[0].h
-    return Rule(merge, adds, run, tangent, output, h_before)
+    merge, residual_h = _sum if adds else GateInputs, None if ignores_h else lambda residuals: residuals[0].h
+    return Rule(merge, adds, run, tangent, output, residual_h)
 
 
 def _sum(x: jax.Array, h: jax.Array) -> GateInputs:
@@ -135,12 +138,12 @@ def _gru_output(extra: None, residuals: _gru_cell.Gates):
     return _gru_cell.advance(residuals)
 
 
-KNOWN = {
+BY_HAND = {
     # Residuals of the LSTM are the gates and c, 5 H numbers a step and row, so that no exponential is computed twice.
     _lstm_cell.lstm: Rule(_sum, True, _lstm_run, _lstm_tangent, _lstm_output, None),
     _gru_cell.gru: Rule(_gru_merge, False, _gru_run, _gru_tangent, _gru_output, None),
 }
-"""The rules whose derivative is written by hand."""
+"""The rules of which the gates' derivative is written by hand."""
 
 
 def _uses(cell: Cell, extra: Any, state: Any, hidden_size: int) -> tuple[bool, bool]:

@@ -1,4 +1,4 @@
-"""The GRU cell: its equations, and its derivative from the gates.
+"""The GRU cell: its equations, and the derivative of its gates.
 
     r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)        n = tanh(W_in x + b_in + r * (W_hn h + b_hn))
     z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)        h' = (1 - z) * n + z * h

@@ -1,4 +1,4 @@
-"""The LSTM: `jaxlstm.fold` of `jaxlstm.cells.LSTM`, and the kernels that there are for it."""
+"""PyTorch's LSTM: `jaxlstm.fold` of `jaxlstm.cells.LSTM`."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar

@@ -1,4 +1,4 @@
-"""The LSTM cell: its equations, and nothing else.
+"""The LSTM cell: its equations, and the derivative of its gates.
 
     i = sigmoid(W_ii x + b_ii + W_hi h + b_hi)        f = sigmoid(W_if x + b_if + W_hf h + b_hf)
     g = tanh   (W_ig x + b_ig + W_hg h + b_hg)        o = sigmoid(W_io x + b_io + W_ho h + b_ho)

@@ -64,7 +64,7 @@ def h_before(
     valid: jax.Array | None,
     reverse: bool,
 ) -> jax.Array:
-    """The h that each step of a layer was given, `[T, B, P]`: the output of the step before it.
+    """The h that each step of a layer was given, `[T, B, P]`: of the step before it, or of a state it began from.
 
     Args:
         y: the layer's output, `[T, B, P]`.
@@ -100,7 +100,7 @@ def where_rows(mask: jax.Array, new: Any, old: Any, *, axis: int = 0) -> Any:
     return jax.tree.map(choose, new, old)
 
 
-def dropout_mask(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
+def drop(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
     """`x` `[T, B, D*P]` with a share `rate` of its elements zeroed and the others scaled by `1/(1-rate)`."""
     if rate == 1.0:
         return jnp.zeros_like(x)
@@ -144,7 +144,7 @@ def stack(
     for number, directions in enumerate(params):
         if number > 0 and dropout > 0 and dropout_key is not None:
             dropout_key, layer_key = jax.random.split(dropout_key)
-            x = dropout_mask(x, dropout, layer_key)
+            x = drop(x, dropout, layer_key)
         outputs = []
         for reverse, cell_params in enumerate(directions):
             k = len(final_states)

@@ -1,13 +1,10 @@
 """A cell folded over time by `jax.lax.scan`: runs on every platform, differentiates to any order.
 
-**The derivative.** Differentiating the scan itself would add `dz_t h_{t-1}^T` to a `[4H, P]` accumulator at every
+**The derivative.** Differentiating the scan itself would add `dz_t h_{t-1}^T` to a `[G*H, P]` accumulator at every
 step. Here the tangent is written as one product over all steps for what the tangents of x and of each parameter bring,
 and a second scan that is linear in the state's tangent and holds the weights constant. Transposing it therefore gives
 x's and each weight's gradient as one product over all steps, and since it is made of ordinary JAX, forward mode,
-`vmap`, `jax.checkpoint` and higher orders work on it.
-
-**The layout.** Inside, rows of the batch come last: state `[P, B]` and `[H, B]`, sums `[G, H, B]`, so that a gate is a
-contiguous block and each product reads its left operand along its rows, which XLA's CPU backend does best.
+`vmap`, `jax.checkpoint` and higher orders work on it. Inside, the batch comes last: see `jaxlstm._derivative`.
 """
 
 import functools
@@ -32,10 +29,10 @@ from jaxlstm.implementations._product import multiply, product, with_transpose
 class Weights(NamedTuple):
     """A cell's parameters, with one bias where the rule only adds its sums."""
 
-    weight_ih: jax.Array  # [G H, I]
-    weight_hh: jax.Array  # [G H, P]
-    bias: jax.Array | None  # [G H], of x_sums
-    bias_h: jax.Array | None  # [G H], of h_sums
+    weight_ih: jax.Array  # [G*H, I]
+    weight_hh: jax.Array  # [G*H, P]
+    bias: jax.Array | None  # [G*H], of x_sums
+    bias_h: jax.Array | None  # [G*H], of h_sums
     weight_hr: jax.Array | None  # [P, H]
     extra: Any
 
@@ -71,9 +68,9 @@ def layer(
 ) -> tuple[jax.Array, Any]:
     """One direction of one layer, as `jaxlstm._stack.Layer` describes it.
 
-    For the backward pass it keeps, per step and row, an LSTM's 4H gates and H of c, of another cell the sums and the
-    state, besides x and the output. With `checkpoint_every=k` it keeps every k-th state instead, and all that of k
-    steps at a time.
+    For the backward pass it keeps x, the output, and of each step and row 5H numbers of an LSTM (gates and c) or a GRU,
+    of another cell its gate inputs and state. With `checkpoint_every=k` it keeps every k-th state instead, and all that
+    of k steps at a time.
     """
     inputs = Inputs(x, resets, None if lengths is None else valid_steps(lengths, x.shape[0]))
     if x.shape[0] == 1:
@@ -147,8 +144,8 @@ def _fold_jvp(loop: Loop, primals, tangents):
     d_x = lax.optimization_barrier(_features_first(d_inputs.x)).astype(dtype)
     of_x = product(with_transpose(weights.weight_ih), d_x)
     of_x += multiply(d_weights.weight_ih, _features_first(inputs.x), dtype)  # All steps at once, as below.
-    if rule.h_before is not None:
-        h = _by_step(rule.h_before(residuals))
+    if rule.residual_h is not None:
+        h = _by_step(rule.residual_h(residuals))
     else:
         reset_h = None if reset_state is None else reset_state.h.T
         h = _features_first(
