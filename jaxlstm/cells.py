@@ -36,10 +36,7 @@ LSTM = Cell(_lstm_cell.lstm, num_gates=4)
 """`torch.nn.LSTM`'s, with gates i, f, g, o."""
 
 GRU = Cell(_gru_cell.gru, num_gates=3, state=HiddenState)
-"""`torch.nn.GRU`'s, with gates r, z, n, the reset gate after the product.
-
-    r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)        n = tanh(W_in x + b_in + r * (W_hn h + b_hn))
-    z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)        h' = (1 - z) * n + z * h
+"""`torch.nn.GRU`'s, with gates r, z, n, the reset gate after the product: the equations of `jaxlstm.gru_cell`.
 
 Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html
 """

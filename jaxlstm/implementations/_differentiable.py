@@ -3,6 +3,15 @@
 The kernel gives the layer's value and its gradient. Forward mode and higher derivatives come from a reference, the same
 layer in operations that JAX differentiates. What JAX lacks (0.10.2 and 0.12.0 were read): a function with a gradient of
 its own, by `jax.custom_vjp`, has no forward mode. tests/test_jax_lacks.py fails once it has.
+
+From a value to its derivatives:
+
+    _value                  the layer without a derivative: by `forward`, which keeps nothing
+    _value_and_residuals    in its place where there is one: by `forward`, which keeps residuals
+    _known                  what that found, as a function of the operands: computes nothing, and a second derivative
+                            needs no second run
+    _tangent                of `_value` and `_known`, linear in the operands': computed by the reference, transposed by
+                            `backward`; what is differentiated further is the reference
 """
 
 import functools
@@ -14,7 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxlstm.implementations._linear import Linear, linear
-from jaxlstm.implementations._platform import UNUSED, WHOLE, Way, by_platform, shapes_of
+from jaxlstm.implementations._platform import SUMMED, UNUSED, WHOLE, Way, by_platform, shapes_of
 from jaxlstm.implementations._protocol import Entry, Masks, Operands, refused
 
 
@@ -32,6 +41,7 @@ class Run(NamedTuple):
 
 # Along which axis the rows of the batch lie, as tree prefixes.
 OPERAND_ROWS: Any = Operands(params=WHOLE, x=1, state=0)  # pyright: ignore[reportArgumentType]
+GRADIENT_ROWS: Any = OPERAND_ROWS._replace(params=SUMMED)
 MASK_ROWS: Any = Masks(lengths=0, resets=1)  # pyright: ignore[reportArgumentType]
 OUTPUT_ROWS = (1, 0)
 RESIDUAL_ROWS = 1
@@ -118,7 +128,6 @@ def _by(layer: Callable, run: Run, masks: Masks, operands: Operands):
 
 @_value.defjvp
 def _value_jvp(run: Run, primals, tangents):
-    # Found once for values and for derivatives of any order, which `_known` has, and this has not.
     known = *primals, *_value_and_residuals(run, *lax.stop_gradient(primals))
     return _known(run, *known), _tangent(run, known, tangents[0])
 
@@ -177,6 +186,6 @@ def _backward(run: Run, known, cotangents) -> Operands:
     ways = []
     for number, entry in enumerate(run.entries):
         residual_rows = _only(number, RESIDUAL_ROWS, [UNUSED] * len(known[3]))
-        rows = ((OPERAND_ROWS, MASK_ROWS, OUTPUT_ROWS, residual_rows), OUTPUT_ROWS), OPERAND_ROWS
+        rows = ((OPERAND_ROWS, MASK_ROWS, OUTPUT_ROWS, residual_rows), OUTPUT_ROWS), GRADIENT_ROWS
         ways.append(_way(entry, functools.partial(backward, number), rows))
     return by_platform(ways, otherwise, known[0], known, cotangents)

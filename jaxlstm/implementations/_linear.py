@@ -40,7 +40,8 @@ def linear(function: Linear, transpose: Linear, residuals: Any, x: Any, like: An
         x: a pytree of arrays.
         like: a pytree of arrays of the result's shapes and dtypes.
     """
-    # A result varies over all axes that an operand varies over, and so must they all: `shard_map` sums over the others.
+    # In `shard_map` results vary over each mesh axis that any argument varies over. The gradient of one that does not
+    # is a sum over that axis, which JAX writes only where all arguments are first made to vary alike.
     residuals, x = varying_alike((residuals, x))
     residual_leaves, residual_tree = jax.tree.flatten(residuals)
     x_leaves, x_tree = jax.tree.flatten(x)

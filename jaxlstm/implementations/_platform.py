@@ -25,8 +25,9 @@ from jax.sharding import PartitionSpec as P
 
 from jaxlstm._mesh import result_type, varying_alike
 
-WHOLE, UNUSED = -1, -2
-"""In place of an axis number: an array not divided into rows, and one that a way neither reads nor makes."""
+WHOLE, SUMMED, UNUSED = -1, -2, -3
+"""In place of an axis number: an argument that is not divided into rows, a result that is a sum over all rows, which
+devices therefore add up, and an array that a way neither reads nor makes."""
 
 
 class Way(NamedTuple):
@@ -36,7 +37,7 @@ class Way(NamedTuple):
     function: Callable
     rows: tuple[Any, Any] | None
     """Along which axis the rows of the batch lie, as tree prefixes of arguments and result, so that devices may share
-    them out: some rows' results then need only these rows, and `WHOLE` results are sums over the rows. None if not so.
+    them out: some rows' results then need only these rows. None if not so.
     """
     exports: bool
     """Whether a program that `jax.export` writes may hold it."""
@@ -190,16 +191,16 @@ def _partition(function: Callable, arg_rows: Sequence[int], result_rows: Sequenc
         axes = next((axes for a, rows in zip(args, arg_rows, strict=True) if (axes := _rows_over(a, rows))), None)
 
         def place(rows: int) -> NamedSharding:
-            return NamedSharding(mesh, P() if rows in (WHOLE, UNUSED) else P(*[None] * rows, axes))
+            return NamedSharding(mesh, P() if rows < 0 else P(*[None] * rows, axes))
 
         def run(_, *args):
             out = function(*args)
             if axes is None:
                 return out
-            return [jax.lax.psum(a, axes) if rows == WHOLE else a for a, rows in zip(out, result_rows, strict=True)]
+            return [jax.lax.psum(a, axes) if rows == SUMMED else a for a, rows in zip(out, result_rows, strict=True)]
 
         def per_device(*args):
-            # XLA has this lowered wherever the program is compiled, under whatever mesh is set there.
+            # XLA calls this while it compiles, under whatever mesh is set by then; `by_platform` lowers it under none.
             return by_platform((), run, shapes_of(function, *args), *args)
 
         return mesh, per_device, [*map(place, result_rows)], tuple(map(place, arg_rows))
@@ -210,7 +211,7 @@ def _partition(function: Callable, arg_rows: Sequence[int], result_rows: Sequenc
 def _rows_over(array, rows: int) -> tuple[str, ...] | None:
     """The mesh axes that an operand's rows lie over, if they divide them."""
     spec = array.sharding.spec
-    if rows in (WHOLE, UNUSED) or rows >= len(spec) or spec[rows] is None:
+    if rows < 0 or rows >= len(spec) or spec[rows] is None:
         return None
     axes = spec[rows] if isinstance(spec[rows], tuple) else (spec[rows],)
     return axes if array.shape[rows] % math.prod(array.sharding.mesh.shape[axis] for axis in axes) == 0 else None

@@ -90,14 +90,14 @@ class Entry(NamedTuple):
     name: str
     kernel: Kernel
     platform: str
-    """That the kernel is for."""
+    """On which it runs: "cpu", "tpu" or "cuda"."""
     cells: tuple[Cell, ...]
-    """That it computes."""
+    """Those whose layers it computes."""
     takes: frozenset[str]
     """Of the fields of `CellParams` and `Masks`, those that may be other than None."""
     proven: bool
     """Whether its tests have passed on that hardware: until then it runs only where it is named."""
-    slower: Callable[[jax.Array, Any], str | None]
+    why_slower: Callable[[jax.Array, Any], str | None]
     """Why `xla` is faster on such an x and state; None if it is not."""
     by_rows: bool
     """Whether some rows' results need only these rows, and all residuals are `[T, B, ...]`: devices may share B."""
@@ -134,7 +134,7 @@ def why_not_by_default(entry: Entry, operands: Operands) -> str | None:
     """The reason why None passes over a kernel that could run the layer, were it asked for by name."""
     if not entry.proven:
         return "not proven on hardware yet; name it to use it"
-    return entry.slower(operands.x, operands.state)
+    return entry.why_slower(operands.x, operands.state)
 
 
 def refused(name: str, reason: str) -> NotImplementedError:

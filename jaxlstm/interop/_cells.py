@@ -148,16 +148,16 @@ def reorder(gates: Any, order: Sequence[int]) -> np.ndarray:
     return np.concatenate([blocks[k] for k in order])
 
 
-def cell_of(
+def cell_params(
     weight_ih: np.ndarray, weight_hh: np.ndarray, bias_ih: np.ndarray | None, bias_hh: np.ndarray | None
 ) -> CellParams:
-    """A cell."""
+    """One cell's parameters, in numpy."""
     return CellParams(weight_ih, weight_hh, bias_ih, bias_hh)  # type: ignore
 
 
 def one_bias(weight_ih: np.ndarray, weight_hh: np.ndarray, bias: np.ndarray | None) -> CellParams:
     """A cell of a library that has one bias: it becomes `bias_ih`, and `bias_hh` is zero."""
-    return cell_of(weight_ih, weight_hh, bias, None if bias is None else np.zeros_like(bias))
+    return cell_params(weight_ih, weight_hh, bias, None if bias is None else np.zeros_like(bias))
 
 
 def candidate_bias(
@@ -199,7 +199,7 @@ def single_precision(params: LSTMParams, library: str) -> LSTMParams:
     return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)
 
 
-def unprojected(params: LSTMParams, library: str, cell: Cell | None = None) -> LSTMParams:
+def check_unprojected(params: LSTMParams, library: str, cell: Cell | None = None) -> LSTMParams:
     """`params`, of a cell or of PyTorch's that they tell, checked, if `library` can hold them."""
     if cell is None:
         check_stack(params)

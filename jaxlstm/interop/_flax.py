@@ -18,11 +18,11 @@ from jaxlstm.interop._cells import (
     candidate_bias,
     cell_of_params,
     check_array,
+    check_unprojected,
     in_jax,
     kind_of,
     reading,
     stacked,
-    unprojected,
 )
 from jaxlstm.interop._nnx_modules import refuse_other_equations
 from jaxlstm.interop._trees import unwrapped
@@ -86,7 +86,7 @@ def to_flax(params: LSTMParams) -> list[dict[str, Any]]:
     >>> nn.RNN(nn.OptimizedLSTMCell(5)).apply({"params": {"cell": cell}}, jnp.ones((2, 7, 3))).shape
     (2, 7, 5)
     """
-    params = unprojected(params, "Flax")
+    params = check_unprojected(params, "Flax")
     kind = kind_of(cell_of_params(params))
     if kind not in _GATES:
         raise ValueError(

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxlstm._types import Cell, CellParams, LSTMParams
 from jaxlstm.cells import GRU
-from jaxlstm.interop._cells import cell_of_params, in_jax, reading, reorder, stacked, summed_bias, unprojected
+from jaxlstm.interop._cells import cell_of_params, check_unprojected, in_jax, reading, reorder, stacked, summed_bias
 from jaxlstm.interop._found import Found, one_cell, pick, with_cell
 from jaxlstm.interop._keras_cell import cell_of, refuse_other_equations
 from jaxlstm.interop._keras_config import Layer
@@ -140,7 +140,7 @@ def to_keras(params: LSTMParams) -> list[list[np.ndarray]]:
 
     In Keras: `for layer, weights in zip(model.layers, to_keras(params)): layer.set_weights(weights)`.
     """
-    return [[array for cell in cells for array in _arrays(cell)] for cells in unprojected(params, "Keras")]
+    return [[array for cell in cells for array in _arrays(cell)] for cells in check_unprojected(params, "Keras")]
 
 
 def _arrays(cell: CellParams) -> list[np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxlstm._types import CellParams, rows_of
 from jaxlstm.cells import GRU, LSTM
-from jaxlstm.interop._cells import cell_of, cell_of_params, cell_of_shape, check_array, one_bias, reorder
+from jaxlstm.interop._cells import cell_of_params, cell_of_shape, cell_params, check_array, one_bias, reorder
 from jaxlstm.interop._keras_config import Layer, layers_of, refuse_other_arrays
 
 FROM_ZRH = TO_ZRH = (1, 0, 2)
@@ -92,7 +92,7 @@ def _gru_cell(configured: bool, kernel: np.ndarray, recurrent_kernel: np.ndarray
         )
     both = (None, None) if bias is None else check_array("bias", bias, "2, 3H", (2, rows))
     weights = (reorder(weight.T, FROM_ZRH) for weight in (kernel, recurrent_kernel))
-    return cell_of(*weights, *(None if b is None else reorder(b, FROM_ZRH) for b in both))
+    return cell_params(*weights, *(None if b is None else reorder(b, FROM_ZRH) for b in both))
 
 
 def _cudnn_cell(kernel: np.ndarray, recurrent_kernel: np.ndarray, bias: np.ndarray) -> CellParams:
@@ -100,4 +100,4 @@ def _cudnn_cell(kernel: np.ndarray, recurrent_kernel: np.ndarray, bias: np.ndarr
     hidden = len(recurrent_kernel)
     weight_ih = [gate.reshape(hidden, -1) for gate in np.split(kernel, 4, axis=1)]
     weight_hh = np.split(recurrent_kernel, 4, axis=1)
-    return cell_of(np.concatenate(weight_ih), np.concatenate(weight_hh), *np.split(bias, 2))
+    return cell_params(np.concatenate(weight_ih), np.concatenate(weight_hh), *np.split(bias, 2))

@@ -17,7 +17,7 @@ from jaxlstm.interop._cells import CELLS, cell_of_shape, kind_of
 from jaxlstm.interop._reparametrized import refuse_reparametrized
 
 
-class Layout(NamedTuple):
+class Plan(NamedTuple):
     """What names alone tell: the source's key by PyTorch's name, L (0 for a single cell), D."""
 
     keys: dict[str, str]
@@ -25,7 +25,7 @@ class Layout(NamedTuple):
     num_directions: int
 
 
-def layout(keys: Iterable[str], prefix: str) -> Layout:
+def plan_of(keys: Iterable[str], prefix: str) -> Plan:
     """Sort out the keys below `prefix`: each must be a parameter of one LSTM, GRU or RNN, and none may be missing.
 
     Raises:
@@ -56,10 +56,10 @@ def layout(keys: Iterable[str], prefix: str) -> Layout:
                 f"{prefix}{name}: missing. All layers and directions have the same parameters, here "
                 f"{', '.join(sorted(names))}; for a single bias b give bias_ih = b and bias_hh = 0."
             )
-    return Layout(names, num_layers if stacked else 0, num_directions)
+    return Plan(names, num_layers if stacked else 0, num_directions)
 
 
-def assemble(layout: Layout, leaves: Mapping[str, np.ndarray]) -> LSTMParams | CellParams:
+def assemble(plan: Plan, leaves: Mapping[str, np.ndarray]) -> LSTMParams | CellParams:
     """Parameters from arrays by PyTorch's names, once their dtypes and shapes are seen to fit.
 
     Raises:
@@ -67,26 +67,26 @@ def assemble(layout: Layout, leaves: Mapping[str, np.ndarray]) -> LSTMParams | C
         TypeError: a dtype that is not floating.
     """
     for name, leaf in leaves.items():
-        check_float(layout.keys[name], leaf, "Convert it first.")
-    num_gates, shapes = _shapes(layout, leaves)
+        check_float(plan.keys[name], leaf, "Convert it first.")
+    num_gates, shapes = _shapes(plan, leaves)
     for name, shape in shapes.items():
         if leaves[name].shape != shape:
             axes = axes_of(name.partition("_l")[0], num_gates)
-            _refuse_shape(layout.keys[name], f"[{axes}] = {list(shape)}", leaves[name])
+            _refuse_shape(plan.keys[name], f"[{axes}] = {list(shape)}", leaves[name])
 
-    if layout.num_layers:
-        return unflatten(leaves, layout.num_layers, layout.num_directions)
+    if plan.num_layers:
+        return unflatten(leaves, plan.num_layers, plan.num_directions)
     return CellParams(**leaves)  # type: ignore
 
 
-def _shapes(layout: Layout, leaves: Mapping[str, np.ndarray]) -> tuple[int, dict[str, tuple]]:
+def _shapes(plan: Plan, leaves: Mapping[str, np.ndarray]) -> tuple[int, dict[str, tuple]]:
     """G, and the shapes that go with it and with I, H and P, as the first cell's weights tell them."""
-    first = suffix(0, 0) if layout.num_layers else ""
+    first = suffix(0, 0) if plan.num_layers else ""
 
     def of_first(field: str) -> np.ndarray:
         leaf = leaves[field + first]
         if leaf.ndim != 2 or not leaf.size:
-            _refuse_shape(layout.keys[field + first], f"[{axes_of(field)}]", leaf)
+            _refuse_shape(plan.keys[field + first], f"[{axes_of(field)}]", leaf)
         return leaf
 
     weight_ih, weight_hh = of_first("weight_ih"), of_first("weight_hh")
@@ -95,18 +95,18 @@ def _shapes(layout: Layout, leaves: Mapping[str, np.ndarray]) -> tuple[int, dict
         weight_hr = of_first("weight_hr")
         proj_size, hidden_size = weight_hr.shape
         if proj_size >= hidden_size:
-            _refuse_shape(layout.keys["weight_hr" + first], f"[P, H] with 0 < P < H = {hidden_size}", weight_hr)
+            _refuse_shape(plan.keys["weight_hr" + first], f"[P, H] with 0 < P < H = {hidden_size}", weight_hr)
     cell = cell_of_shape((len(weight_hh), hidden_size))
     if cell is None:
         rows = " or ".join(f"{cell.num_gates * hidden_size} ({kind_of(cell)})" for cell in CELLS)
         expected = f"[{axes_of('weight_hh')}], for H = {hidden_size} with rows of {rows}"
-        _refuse_shape(layout.keys["weight_hh" + first], expected, weight_hh)
+        _refuse_shape(plan.keys["weight_hh" + first], expected, weight_hh)
     sizes = weight_ih.shape[1], hidden_size, cell.num_gates
     bias = BIASES[0] + first in leaves
-    if not layout.num_layers:
+    if not plan.num_layers:
         return cell.num_gates, cell_shapes(*sizes, bias=bias, proj_size=proj_size)
-    both = layout.num_directions == 2
-    return cell.num_gates, stack_shapes(*sizes, layout.num_layers, bidirectional=both, bias=bias, proj_size=proj_size)
+    both = plan.num_directions == 2
+    return cell.num_gates, stack_shapes(*sizes, plan.num_layers, bidirectional=both, bias=bias, proj_size=proj_size)
 
 
 def _refuse_shape(key: str, expected: str, leaf: np.ndarray) -> NoReturn:

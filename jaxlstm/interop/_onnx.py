@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxlstm._types import Cell, CellParams, LSTMParams
 from jaxlstm.interop import _onnx_cell
-from jaxlstm.interop._cells import cell_of, check_array, check_finite, in_jax, reading, reorder, stacked
+from jaxlstm.interop._cells import cell_params, check_array, check_finite, in_jax, reading, reorder, stacked
 from jaxlstm.interop._found import Found, pick, with_cell
 from jaxlstm.interop._onnx_cell import KINDS
 from jaxlstm.interop._onnx_graph import DOMAINS, Graph, Scope
@@ -249,7 +249,7 @@ def _layer(graph: Graph, name: str, node: Any, scope: Scope, equations: Callable
         layer = []
         for d in range(directions):
             biases = (None, None) if b is None else (reorder(each, order) for each in np.split(b[d], 2))
-            directed = cell_of(reorder(w[d], order), reorder(r[d], order), *biases)
+            directed = cell_params(reorder(w[d], order), reorder(r[d], order), *biases)
             extra = None if p is None else dict(zip(_onnx_cell.PEEPHOLES, np.split(p[d], 3), strict=True))
             layer.append(directed._replace(extra=extra))
         return cell, layer

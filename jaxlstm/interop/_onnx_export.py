@@ -10,7 +10,7 @@ import numpy as np
 from jaxlstm._check_cell import Sizes, check_params
 from jaxlstm._types import Cell, CellParams, LSTMParams
 from jaxlstm._write import replacing
-from jaxlstm.interop._cells import cell_of_params, need, reorder, single_precision, unprojected
+from jaxlstm.interop._cells import cell_of_params, check_unprojected, need, reorder, single_precision
 from jaxlstm.interop._onnx_cell import KINDS, PEEPHOLES, attributes_of
 
 _OF_GATES = {kind.gates: name for name, kind in KINDS.items()}
@@ -58,7 +58,7 @@ def to_onnx(
     Run it: `onnxruntime.InferenceSession("lstm.onnx").run(None, {"x": x, "sequence_lens": lengths})`.
     """
     onnx, parser = (need(module, "to_onnx", "'jaxlstm[onnx]'") for module in ("onnx", "onnx.parser"))
-    params = single_precision(unprojected(params, "ONNX", cell), "ONNX Runtime's LSTM")
+    params = single_precision(check_unprojected(params, "ONNX", cell), "ONNX Runtime's LSTM")
     cell = cell_of_params(params) if cell is None else cell
     sizes = check_params(params, cell)
     model = parser.parse_model(_text(cell, params, sizes, batch_first=batch_first))

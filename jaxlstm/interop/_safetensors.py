@@ -9,7 +9,7 @@ import safetensors.numpy
 from jaxlstm._types import CellParams, LSTMParams
 from jaxlstm._write import replacing
 from jaxlstm.interop._cells import check_finite, file_size, in_jax, printable
-from jaxlstm.interop._leaves import assemble, layout
+from jaxlstm.interop._leaves import assemble, plan_of
 from jaxlstm.interop._torch import to_torch
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
@@ -49,7 +49,7 @@ def load_safetensors(path: str | os.PathLike, prefix: str = "") -> Any:
         with open(path, "rb"):  # For Python's own words on a path that can't be read.
             pass
         with safetensors.safe_open(path, framework="np") as file:
-            plan = layout(file.keys(), prefix)
+            plan = plan_of(file.keys(), prefix)
             for key in plan.keys.values():
                 if (dtype := file.get_slice(key).get_dtype()) not in _FLOATS:
                     raise TypeError(f"{key}: expected one of {', '.join(_FLOATS)}, got {dtype}. Convert it first.")

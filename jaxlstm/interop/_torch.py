@@ -8,7 +8,7 @@ import numpy as np
 from jaxlstm._names import flatten
 from jaxlstm._types import CellParams, LSTMParams
 from jaxlstm.interop._cells import as_numpy, check, in_jax
-from jaxlstm.interop._leaves import assemble, layout
+from jaxlstm.interop._leaves import assemble, plan_of
 from jaxlstm.interop._reparametrized import explicit
 from jaxlstm.interop._trees import joined, unwrapped
 
@@ -17,18 +17,22 @@ def from_torch(source: Any, prefix: str = "") -> Any:
     """Parameters from PyTorch, value for value.
 
     Args:
-        source: a `state_dict`, an `nn.LSTM`, `nn.GRU` or `nn.RNN`, one of their cells or a module that holds one, or
-            any mapping of PyTorch's names to arrays, torch's on any device, numpy's or JAX's; nested ones too, as a
-            checkpoint of `{"model": state_dict}`, variables of `jaxlstm.LSTM`, a `jaxlstm.nnx.LSTM`, or what orbax
-            restores of one. Weights under weight norm are computed.
+        source: one of these; weights under weight norm are computed.
+
+            - a `state_dict`, or any mapping of PyTorch's names to arrays: torch's on any device, numpy's or JAX's;
+            - a nested one: a checkpoint `{"model": state_dict}`, variables of `jaxlstm.LSTM`, what orbax restores;
+            - an `nn.LSTM`, `nn.GRU` or `nn.RNN`, one of their cells, or a module that holds one;
+            - a `jaxlstm.nnx.LSTM`.
         prefix: which layer of a larger model: "encoder.lstm" takes the keys that start with "encoder.lstm." (or with
             "encoder.lstm/", where that is how they are joined). Every key below it must belong to the LSTM.
 
     Returns:
         `LSTMParams`, or `CellParams` where names have no `_l0`; copies, in the source's dtypes. Where JAX's
         `jax_enable_x64` is off, as it is by default, float64 becomes float32. Rows tell the cell: 4H are for
-        `jaxlstm.lstm`, 3H for `jaxlstm.gru`, H for `jaxlstm.fold` of `cells.RNN`. `batch_first` and `dropout` are no
-        parameters: tell them to these. Nor is an RNN's nonlinearity, which only a module tells: `cells.RNN` has tanh.
+        `jaxlstm.lstm`, 3H for `jaxlstm.gru`, H for `jaxlstm.fold` of `cells.RNN`.
+
+        Not in them are `batch_first` and `dropout`, which are arguments of those functions, and an RNN's nonlinearity:
+        `cells.RNN` has tanh.
 
     Raises:
         ValueError: a missing or surplus key, a wrong shape, or a weight that is quantized, pruned or parametrized
@@ -73,7 +77,7 @@ def _refuse_other_nonlinearity(module: Any, prefix: str) -> None:
 def from_leaves(source: Mapping[str, Any], prefix: str = "") -> LSTMParams | CellParams:
     """As `from_torch`, from leaves by their whole names, and in numpy."""
     leaves = explicit(source)
-    plan = layout(leaves, prefix)
+    plan = plan_of(leaves, prefix)
     return assemble(plan, {name: as_numpy(key, leaves[key]()) for name, key in plan.keys.items()})
 
 

@@ -16,26 +16,11 @@ class GRU(Stack):
     """`torch.nn.GRU` as an NNX module: `gru(x, h_0=None, ...) -> (output, h_n)`.
 
     Its parameters are flat `nnx.Param` attributes under PyTorch's names, as `LSTM`'s, of 3H rows: gates r, z, n. What
-    that says of training mode, `nnx.Sequential` and `from_named_parameters` holds here.
+    that says of training mode, `nnx.Sequential` and `from_named_parameters` holds here. Arguments are those of `LSTM`,
+    but for `proj_size`, which it has not, and this one.
 
     Args:
-        input_size: I.
-        hidden_size: H.
-        num_layers: L.
-        bias: whether the cells have their two biases.
-        batch_first: whether x, output and resets have B before T; states never move.
-        dropout: share of each layer's output but the last that is zeroed in training mode.
-        bidirectional: whether each layer also runs in reverse (D = 2).
-        dtype: as `LSTM`'s, and so all that follow.
-        param_dtype: dtype of the parameters.
         implementation: None, "native" or "xla".
-        weight_init: initializer of each weight.
-        bias_init: of both biases.
-        weight_hh_init: of W_hh alone.
-        bias_hh_init: of b_hh alone.
-        checkpoint_every: k to keep only every k-th state for the backward pass.
-        unroll: steps that one iteration of the loop takes.
-        rngs: `nnx.Rngs` with the stream `params`, and `dropout` if dropout acts anywhere.
 
     Raises:
         ValueError: a size or rate out of range.
@@ -133,18 +118,7 @@ class GRUCell(OneCell):
     """`torch.nn.GRUCell` as an NNX module: `cell(x, h=None) -> h`.
 
     Its parameters are `nnx.Param` attributes under PyTorch's names, gates r, z, n. It is no cell for Flax's `nnx.RNN`.
-
-    Args:
-        input_size: I.
-        hidden_size: H.
-        bias: whether the cell has its two biases.
-        dtype: as `LSTMCell`'s, and so all that follow.
-        param_dtype: dtype of the parameters.
-        weight_init: initializer of each weight.
-        bias_init: of both biases.
-        weight_hh_init: of W_hh alone.
-        bias_hh_init: of b_hh alone.
-        rngs: `nnx.Rngs` with the stream `params`.
+    Arguments are those of `LSTMCell`.
 
     Raises:
         ValueError: a size out of range.
