@@ -80,11 +80,11 @@ def passed_over(call: Call) -> dict[str, str]:
     return reasons
 
 
-def best(names: Container[str]) -> dict[str, Entry]:
-    """By its platform, the first kernel that is not of these names; where there is none, `xla` is the best."""
+def best(without: Container[str]) -> dict[str, Entry]:
+    """By its platform, the first kernel whose name is not among these; where there is none, `xla` is the best."""
     first: dict[str, Entry] = {}
     for entry in KERNELS:
-        if entry.name not in names:
+        if entry.name not in without:
             first.setdefault(entry.platform, entry)
     return first
 

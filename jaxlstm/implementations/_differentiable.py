@@ -122,7 +122,7 @@ def _forward_and_residuals(layer: Callable, run: Run, operands: Operands, masks:
 
 
 def _by(layer: Callable, run: Run, masks: Masks, operands: Operands):
-    # Without options: a kernel that runs in its place was asked for none.
+    # Without `Options`: where there are any, no kernel runs, and so nothing here.
     return layer(*operands, None, **masks._asdict(), reverse=run.reverse)
 
 

@@ -52,7 +52,7 @@ def call_of(
     checkpoint_every: int | None = None,
     unroll: int | None = None,
 ) -> Call:
-    """A call of a layer; without resets there is none to begin anew from `reset_state`, which then is no option."""
+    """A call of a layer, whose `reset_state` counts only where there are resets."""
     options = Options(None if resets is None else reset_state, checkpoint_every, unroll)
     return Call(cell, Operands(params, x, state), Masks(lengths, resets), options)
 
