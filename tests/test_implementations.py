@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from derivatives import everything, loss_of, plain_layer, problem
+from derivatives import MIXED, everything, loss_of, plain_layer, problem
 from jax import export
 from table import interpreted, recording, table_of
 from trees import assert_within_rounding
@@ -163,6 +163,15 @@ def test_a_kernel_is_not_given_what_it_does_not_say_that_it_takes(name):
             jaxlstm.lstm(PARAMS, X, lengths=[1] * 8, implementation="pallas")
         jaxlstm.lstm(PARAMS, X, lengths=[1] * 8)
     assert not calls
+
+
+def test_explains_a_cell_of_any_state():
+    """Of whose state a kernel that was made for another cell can't tell how fast it would be."""
+    with jax.enable_x64(True):
+        (params, x, state), _, _ = problem(cell=MIXED, num_layers=1)
+        explained = jaxlstm.explain(params, x, state, cell=MIXED)
+    assert {explanation.implementation for explanation in explained.values()} == {"xla"}
+    assert explained["cpu"].reasons["native"] == "it computes the LSTM and the GRU, not the cell _mixed"
 
 
 RESETS = jnp.zeros((6, 8), bool)

@@ -72,12 +72,7 @@ def _xla(cell: Cell) -> Layer:
 
 def passed_over(call: Call) -> dict[str, str]:
     """By its name, the reason why None passes over a kernel; those not in it serve."""
-    reasons = {}
-    for entry in KERNELS:
-        of_entry = filter(None, (why_not_by_default(entry, call.operands), why_not(entry, call)))
-        if reason := ". Here, too: ".join(of_entry):
-            reasons[entry.name] = reason
-    return reasons
+    return {entry.name: reason for entry in KERNELS if (reason := why_not_by_default(entry, call))}
 
 
 def best(without: Container[str]) -> dict[str, Entry]:

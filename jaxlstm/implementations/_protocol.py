@@ -130,11 +130,14 @@ def why_not(entry: Entry, call: Call) -> str | None:
     return entry.kernel.why_not(call.operands)
 
 
-def why_not_by_default(entry: Entry, operands: Operands) -> str | None:
-    """The reason why None passes over a kernel that could run the layer, were it asked for by name."""
+def why_not_by_default(entry: Entry, call: Call) -> str | None:
+    """The reason why None passes over a kernel, be it able to run the layer or not; None if it does not."""
+    unable = why_not(entry, call)
     if not entry.proven:
-        return "not proven on hardware yet; name it to use it"
-    return entry.why_slower(operands.x, operands.state)
+        unproven = "not proven on hardware yet; name it to use it"
+        return unproven if unable is None else f"{unproven}. Here, too: {unable}"
+    # A kernel knows how fast it is only of a layer that it can run.
+    return unable or entry.why_slower(call.operands.x, call.operands.state)
 
 
 def refused(name: str, reason: str) -> NotImplementedError:
