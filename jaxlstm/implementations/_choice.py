@@ -33,6 +33,7 @@ KERNELS = [
         why_slower=native.slower,
         by_rows=True,
         exports=False,
+        first_gradient_only=False,
     ),
     Entry(
         "pallas",
@@ -44,6 +45,7 @@ KERNELS = [
         why_slower=_single_step,
         by_rows=True,
         exports=True,
+        first_gradient_only=False,
     ),
     Entry(
         "cudnn",

@@ -98,12 +98,12 @@ class Entry(NamedTuple):
     proven: bool
     """Whether its tests have passed on that hardware: until then it runs only where it is named."""
     why_slower: Callable[[jax.Array, Any], str | None]
-    """Why `xla` is faster on such an x and state; None if it is not."""
+    """Why `xla` is faster on such an x and state, of a layer that it can run; None if it is not."""
     by_rows: bool
     """Whether some rows' results need only these rows, and all residuals are `[T, B, ...]`: devices may share B."""
     exports: bool
     """Whether a program that `jax.export` writes may hold it."""
-    first_gradient_only: bool = False
+    first_gradient_only: bool
     """Whether forward mode and higher derivatives are refused where it is named; if not, `xla` gives them."""
 
 
