@@ -62,7 +62,7 @@ def plain_layer(cell, params, x, state, reset_state, *, lengths, resets, reverse
     return y, final
 
 
-def problem(num_layers=2, proj_size=0, bidirectional=False, ragged=False, resets=False, bias=True, cell=LSTM):
+def problem(num_layers=2, proj_size=0, bidirectional=False, ragged=False, resets=False, bias=True, cell=LSTM, steps=T):
     key = iter(jax.random.split(jax.random.key(0), 9))
     params = jaxlstm.init_fold(
         next(key),
@@ -75,7 +75,7 @@ def problem(num_layers=2, proj_size=0, bidirectional=False, ragged=False, resets
         proj_size=proj_size,
         dtype=jnp.float64,
     )
-    x = jax.random.normal(next(key), (T, B, I))
+    x = jax.random.normal(next(key), (steps, B, I))
     lead = (num_layers * (1 + bidirectional), B)
     widths = [proj_size or H] + [H] * (len(cell.state._fields) - 1)
     state = cell.state(*(jax.random.normal(next(key), (*lead, width)) for width in widths))
@@ -83,8 +83,8 @@ def problem(num_layers=2, proj_size=0, bidirectional=False, ragged=False, resets
         memory, count = jax.random.normal(next(key), (*lead, H, 2)), jnp.arange(lead[0] * B, dtype=jnp.int32)
         state = Mixed(state.h, memory, count.reshape(lead), jax.random.split(next(key), lead))
     options: dict[str, Any] = {
-        "lengths": jnp.array([T, 0, 3], jnp.int32) if ragged else None,
-        "resets": jax.random.bernoulli(next(key), 0.3, (T, B)) if resets else None,
+        "lengths": jnp.array([steps, 0, min(steps, 3)], jnp.int32) if ragged else None,
+        "resets": jax.random.bernoulli(next(key), 0.3, (steps, B)).at[0, 0].set(True) if resets else None,
     }
     draw = lambda a: jax.random.normal(jax.random.key(a.size), a.shape)  # noqa: E731
     return (params, x, state), jax.tree.map(draw, (params, x, floats(state))), options

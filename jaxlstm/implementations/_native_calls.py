@@ -69,6 +69,11 @@ def _pack(matrix: jax.Array | None, *, transposed: bool, groups: int = 1) -> jax
     return packed
 
 
+def _is_single(operands: Operands) -> bool:
+    """Whether it is a step whose weights are read only once: packing them first would take longer."""
+    return operands.x.shape[1] == 1 and operands.params.weight_hr is None
+
+
 def _sizes(operands: Operands) -> dict[str, int]:
     """By the letters of the project's legend, and M."""
     params, x, state = operands
@@ -103,12 +108,14 @@ def forward(
     params, x, state = operands
     sizes = _sizes(operands)
     M, T, B, _, H, P, G = sizes.values()
-    has_c = isinstance(state, LSTMState)
-    weights = (
-        _pack(params.weight_ih, transposed=True, groups=G),
-        _pack(params.weight_hh, transposed=True, groups=G),
-        _pack(params.weight_hr, transposed=True),
-    )
+    has_c, single = isinstance(state, LSTMState), _is_single(operands)
+    weights = params.weight_ih, params.weight_hh, None
+    if not single:
+        weights = (
+            _pack(params.weight_ih, transposed=True, groups=G),
+            _pack(params.weight_hh, transposed=True, groups=G),
+            _pack(params.weight_hr, transposed=True),
+        )
     y, h, c, gates, c_before = _call(
         "forward",
         [x, *_h_and_c(state), *masks, *weights, _bias_of_sums(params, H)],
@@ -121,6 +128,7 @@ def forward(
         ],
         **sizes,
         reverse=reverse,
+        single=single,
     )
     return y, _state_like(state, h, c), Residuals(gates, c_before if has_c else None) if keep else None
 
@@ -131,12 +139,14 @@ def backward(operands: Operands, masks: Masks, y, residuals: Residuals, cotangen
     sizes = _sizes(operands)
     M, T, B, I, H, P, G = sizes.values()  # noqa: E741
     d_y, d_end = cotangents
-    weights = (
-        _pack(params.weight_ih, transposed=False),
-        _pack(params.weight_hh, transposed=False),
-        _pack(params.weight_hr, transposed=False),
-    )
-    projected, has_c = params.weight_hr is not None, isinstance(state, LSTMState)
+    projected, has_c, single = params.weight_hr is not None, isinstance(state, LSTMState), _is_single(operands)
+    weights = params.weight_ih, params.weight_hh, None
+    if not single:
+        weights = (
+            _pack(params.weight_ih, transposed=False),
+            _pack(params.weight_hh, transposed=False),
+            _pack(params.weight_hr, transposed=False),
+        )
     arguments = [x, *_h_and_c(state), *masks]
     d_x, d_h, d_c, d_z, m, d_m = _call(
         "backward",
@@ -149,9 +159,10 @@ def backward(operands: Operands, masks: Masks, y, residuals: Residuals, cotangen
             (M, T, B, H) if projected else None,
             (M, T, B, P) if projected else None,
         ],
-        aliases={9: 3} | ({10: 4} if projected else {}),  # d_z lies where the gates were, m where c was
+        aliases={} if single else {9: 3} | ({10: 4} if projected else {}),  # d_z lies where gates did, m where c did
         **sizes,
         reverse=reverse,
+        single=single,
     )
     d_w_ih, d_w_hh, d_bias, d_w_hr = _call(
         "weights",
@@ -159,6 +170,7 @@ def backward(operands: Operands, masks: Masks, y, residuals: Residuals, cotangen
         [(M, G * H, I), (M, G * H, P), (M, 4 * H), (M, P, H) if projected else None],
         **sizes,
         reverse=reverse,
+        single=single,
     )
     d_bias_ih, d_bias_hh = _biases(d_bias, params, H)
     d_params = CellParams(d_w_ih, d_w_hh, d_bias_ih, d_bias_hh, d_w_hr if projected else None)

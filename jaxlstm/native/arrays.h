@@ -32,8 +32,8 @@ void each_array(Forward& run, F f) {
   const Index cells = run.layer.T * B;
   const Presence c = of_c(run.layer);
   each_array(run.layer, f);
-  f(run.w_ih, packed_size(I, G * up(H)), Presence::always);
-  f(run.w_hh, packed_size(P, G * up(H)), Presence::always);
+  f(run.w_ih, run.layer.single ? G * H * I : packed_size(I, G * up(H)), Presence::always);
+  f(run.w_hh, run.layer.single ? G * H * P : packed_size(P, G * up(H)), Presence::always);
   f(run.w_hr, packed_size(H, P), Presence::optional);
   f(run.bias, SUMS * H, Presence::optional);
   f(run.y, cells * P, Presence::always);
@@ -49,8 +49,8 @@ void each_array(Backward& run, F f) {
   const Index cells = run.layer.T * B;
   const Presence c = of_c(run.layer);
   each_array(run.layer, f);
-  f(run.w_ih, packed_size(G * H, I), Presence::always);
-  f(run.w_hh, packed_size(G * H, P), Presence::always);
+  f(run.w_ih, run.layer.single ? G * H * I : packed_size(G * H, I), Presence::always);
+  f(run.w_hh, run.layer.single ? G * H * P : packed_size(G * H, P), Presence::always);
   f(run.w_hr, packed_size(P, H), Presence::optional);
   f(run.y, cells * P, Presence::always);
   f(run.gates, cells * SUMS * H, Presence::always);

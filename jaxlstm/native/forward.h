@@ -63,7 +63,7 @@ Index advance(const Forward& run, Range rows, Index t, const ForwardRoom& room, 
     float* m = run.w_hr ? room.left + k * room.left_stride : h_of(b);
     float* gates = run.gates ? run.gates + cell(b) * SUMS * H : nullptr;
     float* c_before = run.c_before ? run.c_before + cell(b) * H : nullptr;
-    Cell::step(H, z + k++ * z_stride, room.bias, Cell::CARRIES_C ? c_of(b) : h_of(b), m, gates, c_before);
+    Cell::step(H, {0, H}, z + k++ * z_stride, room.bias, Cell::CARRIES_C ? c_of(b) : h_of(b), m, gates, c_before);
   });
   if (run.w_hr) {
     product({room.left, room.left_stride}, count, run.w_hr, H, room.h_stride, room.projected, room.h_stride);

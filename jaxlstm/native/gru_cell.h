@@ -20,12 +20,13 @@ struct Gru {
   static constexpr Index JOINT = 2;         // sums that W_ih x and W_hh h go into together
   static constexpr bool CARRIES_C = false;  // past the products it carries h
 
-  // From s [4, up(H)] to the next h [up(H)], in its place; keeps r, z, n and q if there is where.
-  static void step(Index H, const float* s, const float* bias, float* h, float*, float* gates, float*) {
-    for (Index u = 0; u < H; u += W) {
+  // From s [4, up(H)] to the next h [up(H)] of some units, in its place; keeps r, z, n and q if there is where.
+  static void step(Index H, Range units, const float* s, const float* bias, float* h, float*, float* gates, float*) {
+    for (Index u = units.first; u < units.last; u += W) {
       const auto sum = [&](Index k) { return load(s + k * up(H) + u) + load(bias + k * up(H) + u); };
       const Vector r = sigmoid(sum(0)), z = sigmoid(sum(1)), q = sum(3), n = tanh(sum(2) + r * q);
-      store(h + u, (1.0f - z) * n + z * load(h + u));
+      // (1 - z) n + z h has two products, either of which a compiler may round before it adds them.
+      store(h + u, n + z * (load(h + u) - n));
       if (!gates) continue;
       const Index count = H - u;
       store(gates + u, r, count);

