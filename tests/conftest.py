@@ -8,6 +8,7 @@ And what several files of tests look at: a run of `jaxlstm train`, and a way to 
 
 import importlib
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from runs import OPTIONS, TEXT
 from strict import strictly
 
 strictly()
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # Under nohup the processes that tests start would be deaf to it.
 jax.config.update("jax_disable_most_optimizations", True)
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
