@@ -64,19 +64,20 @@ LEAKY = jaxlstm.Cell(
 )
 VARIANT = lstm(layer_norm=True, peephole=True)
 RAGGED = {"num_layers": 1, "ragged": True, "resets": True}
-CELLS: dict[str, tuple[jaxlstm.Cell, dict]] = {
-    "GRU": (GRU, RAGGED),
-    "leaky": (LEAKY, RAGGED),
-    "projected variant": (VARIANT, RAGGED | {"proj_size": P}),
-    "mixed": (MIXED, RAGGED),
+CELLS: dict[str, tuple[jaxlstm.Cell, dict, int | None]] = {
+    "GRU": (GRU, RAGGED, None),
+    "leaky": (LEAKY, RAGGED, None),
+    "projected variant": (VARIANT, RAGGED | {"proj_size": P}, None),
+    "mixed": (MIXED, RAGGED, None),
+    "mixed, in pieces": (MIXED, RAGGED, 2),
 }
 
 
 @pytest.mark.parametrize("name", CELLS)
 def test_any_cells_rule_equals_its_differentiated_scan(name):
-    cell, options = CELLS[name]
+    cell, options, checkpoint_every = CELLS[name]
     (params, x, state), direction, kwargs = problem(cell=cell, **options)
-    ours = functools.partial(jaxlstm.fold, cell, **kwargs)
+    ours = functools.partial(jaxlstm.fold, cell, checkpoint_every=checkpoint_every, **kwargs)
     plain = functools.partial(_stack.stack, plain_layer, cell, **kwargs)
     args = params, x, floats(state)
     got = everything(of_floats(ours, state), args, direction)
