@@ -115,7 +115,9 @@ def test_inspect_and_convert_read_a_run(finished, call, tmp_path):
         status, out, _ = call("convert", finished, tmp_path / "out.safetensors", *words)
         assert (status, out) == (
             0,
-            f"{tmp_path}/out.safetensors: LSTM, layers 2, directions 1, sizes 64 to 16, float32.\n",
+            f"{tmp_path}/out.safetensors: LSTM, layers 2, directions 1, sizes 64 to 16, float32.\n"
+            "Only the LSTM is converted: the embedding, the output layer and the vocabulary stay in the run.\n"
+            "Its names are without the prefix 'params.params.lstm.'.\n",
         )
         converted = load_safetensors(tmp_path / "out.safetensors")
         expected = load_run(finished).params["params"]["lstm"]
