@@ -128,7 +128,10 @@ BAD = {
     "resume nothing": (["--resume", "--out", "nowhere"], "or begin one: jaxlstm train --out nowhere"),
     "resume no run": (["--resume", "--out", "folder"], "folder: holds no run"),
     "resume differently": (["--resume", "--out", "run", "--hidden", "17"], "--hidden 17: the run in run began with 16"),
-    "resume another text": (["other.txt", "--resume", "--out", "run"], "other.txt: not the text"),
+    "resume another text": (
+        ["other.txt", "--resume", "--out", "run"],
+        "...). Leave out the FILEs, or begin another run",
+    ),
     "resume changed text": (["--resume", "--out", "changed"], "Restore it, or begin another run with another --out"),
     "resume deleted text": (
         ["--resume", "--out", "deleted"],

@@ -124,7 +124,8 @@ def _job(out: Path, saved: "Record | None", files: tuple[Path, ...], config: Tra
 
     if saved is None:
         return make_job(config, files)
-    remedy = "Restore it, or begin another run with another --out."
+    mend = "Leave out the FILEs" if files else "Restore it"
+    remedy = f"{mend}, or begin another run with another --out."
     try:
         job = make_job(config, files or tuple(map(Path, saved.files)))
     except click.UsageError as error:

@@ -34,7 +34,7 @@ def write_json(path: Path, results: Results) -> None:
 LEGEND = f"""\
 shape: BxTxIxH[xL[xD]]: batch, time steps, input size, hidden size, layers (else 1), directions (else 1)
 time: median over the rounds of a round's median call; spread: their interquartile range, as a share of it
-ratio: jaxlstm's time over that one's; {UNSTEADY} before it: of times of which one spreads by more than {STEADY:.0%}
+ratio: jaxlstm's time over that one's, with {UNSTEADY} before it where either of them spreads by more than {STEADY:.0%}
 steps/s: time steps of the whole batch through all layers and directions, T / time
 FLOP/s: 2 G T B H (I + H) for each layer and direction (G: gates, 4 of an LSTM, 3 of a GRU; I: its own input), \
 three times that in training, / time
