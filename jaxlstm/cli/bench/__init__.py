@@ -115,7 +115,7 @@ def bench(
     _, missing = split_by_presence(peers or ())
     if missing:
         told = (f"{name} is not installed: {how}" for name, how in missing.items())
-        raise click.UsageError(f"--peers: {'; '.join(told)}.")
+        raise click.UsageError(f"--peers: {'; '.join(told)}")
     peers = able if peers is None else peers
     settings = Settings(shapes, cell, MODES if mode == "both" else (mode,), dtype, rounds, cores, peers)
     try:
