@@ -1,5 +1,6 @@
 """The door of the command line: what goes wrong is a line and a status, wherever it is written, and nothing is lost."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from runs import OPTIONS, STRICT, TEXT, metrics, python, snapshot
 
-from jaxlstm.cli import _door
+from jaxlstm.cli import _door, _run
 
 JAXLSTM = sys.executable, "-W", "error", "-m", "jaxlstm"
 
@@ -106,12 +107,16 @@ def test_names_need_not_be_utf_8(tmp_path, call, finished):
 
 
 BAD = {
-    "missing": (["nowhere.txt"], "nowhere.txt: No such file or directory"),
-    "a folder": (["folder"], "folder: Is a directory"),
-    "a device": (["/dev/zero"], "/dev/zero: not a regular file"),
+    "missing": (["nowhere.txt"], "nowhere.txt: No such file or directory."),
+    "a folder": (["folder"], "folder: Is a directory. Name its files, as in folder/*.txt."),
+    "a device": (["/dev/zero"], "/dev/zero: not a regular file. Save its text to a file"),
+    "standard input": (["-"], "-: No such file or directory. Standard input can't be read again"),
     "a pipe": (["pipe"], "pipe: not a regular file"),
     "empty": (["empty.txt"], "empty.txt: the file is empty"),
-    "not UTF-8": (["latin-1.txt"], "latin-1.txt: not UTF-8 text (byte 0xe9 at offset 3)"),
+    "not UTF-8": (
+        ["latin-1.txt"],
+        "latin-1.txt: not UTF-8 text (byte 0xe9 at offset 3). Convert it to UTF-8; or is it no text",
+    ),
     "one of two": (["text.txt", "empty.txt"], "empty.txt: the file is empty"),
     "too short": (["text.txt", "--batch", "64", "--window", "128"], "need 8,193 characters to train on"),
     "one character": (["tiny.txt", "--batch", "1", "--window", "1"], "need 2 characters to train on"),
@@ -120,10 +125,18 @@ BAD = {
     "out is a file": (["text.txt", "--out", "text.txt"], "--out text.txt: Not a directory"),
     "out in a file": (["text.txt", "--out", "text.txt/run"], "--out text.txt/run: Not a directory"),
     "out not writable": (["text.txt", "--out", "/proc/jaxlstm", *OPTIONS], "/proc/jaxlstm: No such file or directory"),
-    "resume nothing": (["--resume", "--out", "nowhere"], "nowhere: holds no run"),
+    "resume nothing": (["--resume", "--out", "nowhere"], "or begin one: jaxlstm train --out nowhere"),
     "resume no run": (["--resume", "--out", "folder"], "folder: holds no run"),
     "resume differently": (["--resume", "--out", "run", "--hidden", "17"], "--hidden 17: the run in run began with 16"),
-    "resume another text": (["other.txt", "--resume", "--out", "run"], "other.txt: not the text"),
+    "resume another text": (
+        ["other.txt", "--resume", "--out", "run"],
+        "...). Leave out the FILEs, or begin another run",
+    ),
+    "resume changed text": (["--resume", "--out", "changed"], "Restore it, or begin another run with another --out"),
+    "resume deleted text": (
+        ["--resume", "--out", "deleted"],
+        "gone.txt: No such file or directory. The run in deleted reads it. Restore it, or begin another run",
+    ),
     "a torn configuration": (["--resume", "--out", "torn"], "config.json: is none that this version of jaxlstm wrote"),
     "fewer steps": (["--resume", "--out", "run", "--steps", "7"], "--steps 7: the run in run has 30, and it can only"),
     "too large": (
@@ -143,6 +156,7 @@ BAD = {
     "unknown option": (["text.txt", "--hiden", "3"], "No such option"),
     "sample nothing": (["sample", "nowhere"], "nowhere: holds no run"),
     "sample unfinished": (["sample", "begun"], "begun: the run has no checkpoint yet"),
+    "sample, --out": (["sample", "--out", "run"], "the run's folder is named without it, as in: jaxlstm sample"),
     "sample, temperature": (["sample", "run", "--temperature", "-1"], "'--temperature': -1.0 is not in the range x>=0"),
     "sample, NaN": (["sample", "run", "--temperature", "nan"], "'--temperature': nan is not a finite number"),
     "sample, length": (["sample", "run", "--length", "0"], "'--length': 0 is not in the range"),
@@ -168,6 +182,10 @@ def desk(finished, tmp_path, monkeypatch) -> Path:
     (tmp_path / "begun" / "config.json").write_bytes((finished / "config.json").read_bytes())
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn" / "config.json").write_bytes((finished / "config.json").read_bytes()[:-9])
+    for name, text in {"changed": "other.txt", "deleted": "gone.txt"}.items():
+        record = dataclasses.replace(_run.load(finished), files=(str(tmp_path / text),))
+        (tmp_path / name).mkdir()
+        _run.write(tmp_path / name, record)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

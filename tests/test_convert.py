@@ -67,7 +67,8 @@ def test_every_format_to_every_other(first, second, tmp_path):
     _files.save(STACK, there)
     choice = ["--node", "lstm_l0", "--node", "lstm_l1"] if first in ("h5", "keras") else []
     words = done(convert, there, back, *choice)
-    assert words == f"{back}: LSTM, layers 2, directions 2, sizes 3 to 4, float32.\n"
+    only = f"Only the LSTM is converted: whatever else {there} holds is not in it."
+    assert words == f"{back}: LSTM, layers 2, directions 2, sizes 3 to 4, float32.\n{only}\n"
     if {first, second} & {"h5", "keras"}:  # where two biases have become one
         x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 2, I)), jnp.float32)
         for got, want in zip(jaxlstm.lstm(read(back), x), jaxlstm.lstm(STACK, x), strict=True):
@@ -127,11 +128,15 @@ def test_convert_asks_to_choose_and_takes_the_choice(tmp_path):
     assert result.exit_code == 2
     assert not out.exists()
 
-    done(convert, path, out, "--prefix", "encoder.lstm")
+    words = done(convert, path, out, "--prefix", "encoder.lstm").splitlines()
+    assert words[1:] == [
+        f"Only the LSTM is converted: whatever else {path} holds is not in it.",
+        "Its names are without the prefix 'encoder.lstm.'.",
+    ]
     assert_identical(read(out), STACK)
     done(convert, path, out, "--prefix", "cell")
     assert_identical(read(out), CELL)
-    done(convert, path, tmp_path / "out.onnx", "--prefix", "cell")
+    assert "prefix" not in done(convert, path, tmp_path / "out.onnx", "--prefix", "cell")
     assert_identical(from_onnx(tmp_path / "out.onnx"), ((CELL,),))
     done(convert, path, out, "--prefix", "")
     assert read(out)[0][0].weight_hr.shape == (2, H)
@@ -257,14 +262,18 @@ def test_files_that_are_not_what_they_are_called_are_named(ending, data, tmp_pat
 def test_what_cannot_be_done_is_said_in_one_error(tmp_path):
     path = tmp_path / "model.safetensors"
     larger_model(path)
-    assert refused(inspect, tmp_path / "absent.onnx").endswith(f"No such file or directory: '{tmp_path}/absent.onnx'")
+    for command, words in ((inspect, ()), (convert, [tmp_path / "a.npz"])):
+        absent = tmp_path / "absent.onnx"
+        assert refused(command, absent, *words) == f"{absent}: No such file or directory."
     assert refused(inspect, tmp_path / "model.txt").startswith(f"{tmp_path}/model.txt: expected a name that ends in")
     assert refused(convert, path, tmp_path / "out.txt").startswith(f"{tmp_path}/out.txt: expected a name that ends in")
     assert refused(convert, path, tmp_path / "a.npz", "--prefix", "x").startswith(
         f"{path}: --prefix: no LSTM 'x', only"
     )
     assert refused(convert, path, tmp_path / "a.npz", "--node", "x") == f"{path}: its LSTM is chosen by --prefix."
-    assert "No such file" in refused(convert, path, tmp_path / "no" / "a.npz", "--prefix", "cell")
+    folder = tmp_path / "no"
+    # Even of what can't be read: it is said first.
+    assert refused(convert, absent, folder / "a.npz") == f"{folder}/a.npz: there is no folder {folder}. Make it first."
     assert "projection" in refused(convert, path, tmp_path / "a.onnx", "--prefix", "")
     assert "projection" in refused(convert, path, tmp_path / "a.keras", "--prefix", "")
     safetensors.numpy.save_file({"linear.weight": np.ones((2, H), "f")}, path)

@@ -1,7 +1,9 @@
 """`jaxlstm train`: what a run leaves, what it is scored on, and that its steps do what they are told."""
 
 import dataclasses
+import itertools
 import json
+import re
 from typing import Any
 
 import jax
@@ -51,6 +53,18 @@ def test_the_report_compares_with_compressors(finished, call):
         assert 0 < stick.after < stick.alone
 
 
+def test_a_run_that_is_worse_than_guessing_says_so(tmp_path, call):
+    text = tmp_path / "text.txt"
+    text.write_text("ab" * 480 + "c")  # Of the 48 characters held out, one is unknown.
+    options = ["--steps", 8, "--hidden", 8, "--batch", 4, "--window", 16]
+    status, _, err = call("train", text, "--out", tmp_path / "bad", "--learning-rate", 1000, *options)
+    assert status == 0
+    guess = np.log2(3) + np.log2(0x110000) / 48
+    assert f"Worse than guessing: each character alike would take {guess:.3f} bits" in err
+    assert "lower --learning-rate" in err
+    assert "guessing" not in call("train", text, "--out", tmp_path / "good", "--learning-rate", 0.03, *options)[2]
+
+
 def test_the_held_out_score_counts_each_character_once(finished):
     record = _run.load(finished)
     model = _model.make_model(record.config, record.vocabulary)
@@ -94,12 +108,30 @@ def test_a_twentieth_of_the_text_is_held_out_its_end():
 
 
 def test_lines_of_progress_come_every_few_seconds_where_no_terminal_is(monkeypatch, capsys):
-    clock = iter([0.0, 1.0, 5.5, 6.0, 7.0])
+    clock = iter([0.5, 5.5, 6.0, 7.0])
     monkeypatch.setattr(_progress.time, "monotonic", lambda: next(clock))
     with _progress.progress(total=1000, done=100, unit="char") as tell:
         for done in (200, 650, 700, 1000):
             tell(done, f"{done // 100}/10")
-    assert capsys.readouterr().err == (" 65%  6/10  100 char/s, 0:00:04 left\n100%  10/10  129 char/s, 0:00:00 left\n")
+    assert capsys.readouterr().err == (
+        " 20%  2/10\n"  # What was first done took a compilation, from which no speed is to be had.
+        " 65%  6/10  90 char/s, 0:00:04 left\n"
+        "100%  10/10  123 char/s, 0:00:00 left\n"
+    )
+
+
+def test_progress_fits_80_columns_of_a_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    clock = itertools.count(step=7.0)
+    monkeypatch.setattr("rich.console.monotonic", lambda: next(clock))
+    with _progress.progress(total=10**8, unit="char", refresh_per_second=1e-3) as tell:
+        for step in (1, 100_000, 200_000):
+            tell(step * 100, f"{step}/1000000  scoring held-out text")
+    last = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", capsys.readouterr().err).replace("\r", "\n").rstrip().splitlines()[-1]
+    assert re.search(r"200000/1000000  scoring held-out text [\d,]+ char/s, [\d:]+ left$", last.rstrip())
+    assert len(last) <= 80
 
 
 def test_windows_follow_each_other():
@@ -144,7 +176,11 @@ def test_bfloat16_trains_and_carries_bfloat16(text_file, tmp_path, call):
     status, _, err = call("train", text_file, "--out", tmp_path / "run", *options)
     assert status == 0
     assert "2/2" in err
-    assert "scoring the held-out text" in err
+    assert "compiling" in err.splitlines()[0]
+    assert "scoring held-out text" in err
+    last = json.loads(metrics(tmp_path / "run").splitlines()[-1])
+    bits, held_out = last["bits_per_character"], last["held_out_bits_per_character"]
+    assert f"Step 2 is saved: {bits:.3f} bits per character in training, {held_out:.3f} held out.\n" in err
     assert _checkpoints.Checkpoints(tmp_path / "run").read(2).arrays["carry.h"].dtype == jnp.bfloat16
     record = _run.load(tmp_path / "run")
     model = _model.make_model(record.config, record.vocabulary)

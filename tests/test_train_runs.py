@@ -70,7 +70,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_losses(finished, text_fi
     assert not unfinished(".safetensors")
     assert len(metrics(out).splitlines()) == 30
     said = killed("os.rename", ".png", "--resume")
-    assert "Going on from step 30 of 30." in said
+    assert "Finished already, at step 30 of 30." in said
 
     assert call("train", "--resume", "--out", out)[0] == 0
     assert metrics(out) == metrics(finished)

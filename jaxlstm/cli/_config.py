@@ -10,6 +10,9 @@ import click
 
 Command = TypeVar("Command", bound=Callable)
 
+EMBEDDING_SIZE = 64
+"""Input size of the first LSTM layer."""
+
 DEFAULT_OUT = Path("runs/train")
 """A run's folder, if nothing else is said."""
 
@@ -46,7 +49,9 @@ class TrainConfig:
     """
 
     steps: int = _option(3200, _COUNT, "Training steps.")
-    hidden: int = _option(384, _COUNT, "Hidden size H of each LSTM layer.")
+    hidden: int = _option(
+        384, _COUNT, f"Hidden size H of each LSTM layer; the first reads embeddings of size {EMBEDDING_SIZE}."
+    )
     layers: int = _option(1, _COUNT, "LSTM layers L.")
     dropout: float = _option(
         0.0,
@@ -61,7 +66,9 @@ class TrainConfig:
     clip: float = _option(1.0, _POSITIVE, "Largest global norm of the gradients; larger ones are scaled down.")
     dtype: str = _option("float32", click.Choice(["float32", "bfloat16"]), "What the model computes in.")
     seed: int = _option(0, SEED, "Seed of the initial parameters and of dropout.")
-    save_every: int = _option(800, _COUNT, "Steps from one checkpoint, and held-out loss, to the next.")
+    save_every: int = _option(
+        800, _COUNT, "Steps from one checkpoint, and held-out loss, to the next; the two newest checkpoints are kept."
+    )
 
     def __post_init__(self) -> None:
         if self.dropout > 0 and self.layers == 1:

@@ -30,6 +30,7 @@ from jaxlstm.cli._model import (
     train_step,
 )
 from jaxlstm.cli._progress import Update, progress
+from jaxlstm.cli._streams import say
 from jaxlstm.cli._windows import ScoredWindow
 
 
@@ -50,6 +51,8 @@ def fit(out: Path, job: Job, mesh: Mesh, *, resume: bool) -> TrainState:
         start = agreed(_newest_step(out, checkpoints) if leads else 0)
         if start:
             said = f"Going on from step {start} of {config.steps}."
+            if start == config.steps:
+                said = f"Finished already, at step {start} of {config.steps}. For more, give --steps a larger number."
             arrays = restored(checkpoints.read(start), state_shape(config, model, mesh))
             state = spread(mesh, STATE_SPECS, arrays)
         else:
@@ -65,6 +68,8 @@ def fit(out: Path, job: Job, mesh: Mesh, *, resume: bool) -> TrainState:
         with metrics as lines, bar as update:
             log = _Log(lines, update, config)
             stop, unread = 0, None
+            if start < config.steps:
+                log.update(start, "compiling")
             for step in range(start + 1, config.steps + 1):
                 window = spread(mesh, WINDOW_SPECS, job.windows[step - 1])
                 stop_signal = spread(mesh, P(BATCH), np.full(mesh.size, signals[0] if signals else 0, np.int32))
@@ -76,7 +81,7 @@ def fit(out: Path, job: Job, mesh: Mesh, *, resume: bool) -> TrainState:
                     stop = int(unread.stop)
                 unread = result
                 if step % config.save_every == 0 or step == config.steps:
-                    log.update(step, "  scoring the held-out text")
+                    log.update(step, "scoring held-out text")
                     score = held_out_bits(model, mesh, state, job.scored)
                     log(step, float(result.loss), held_out_bits_per_character=score)
                     stop = stop or int(result.stop)
@@ -91,6 +96,7 @@ def fit(out: Path, job: Job, mesh: Mesh, *, resume: bool) -> TrainState:
                 whole = whole._replace(carry=gathered(state.carry))
                 if lines is not None:
                     checkpoints.save(step, whole, metrics=lines.digest())
+                    log.saved(step)
                 if stop:
                     raise _signals.Stopped(stop, f"Step {step} of {config.steps} is saved.")
     return state
@@ -129,19 +135,27 @@ class _Log:
     def __init__(self, metrics: _run.Metrics | None, update: Update | None, config: TrainConfig):
         self._metrics, self._update, self._steps = metrics, update, config.steps
         self._characters = config.batch * config.window
-        self._loss = ""
+        self._bits, self._held_out = "", None
 
-    def __call__(self, step: int, loss: float, **more: float) -> None:
+    def __call__(self, step: int, loss: float, *, held_out_bits_per_character: float | None = None) -> None:
+        more = {}
+        if held_out_bits_per_character is not None:
+            more["held_out_bits_per_character"] = held_out_bits_per_character
         for name, value in {"loss": loss, **more}.items():
             if not math.isfinite(value):
                 raise _diverged(f"The {name.replace('_', ' ')} is {value} at step {step}.")
         characters, bits = step * self._characters, loss / math.log(2)
         if self._metrics is not None:
             self._metrics.write(step=step, characters=characters, loss=loss, bits_per_character=bits, **more)
-        self._loss = f"  loss {loss:.3f}, {bits:.3f} bits/char"
-        self.update(step)
+        self._bits, self._held_out = f"{bits:.3f}", held_out_bits_per_character
+        self.update(step, f"{self._bits} bits/char")
 
-    def update(self, step: int, doing: str = "") -> None:
+    def saved(self, step: int) -> None:
+        """Show the last step's loss beside that of the held-out text, if that was scored."""
+        if self._held_out is not None:
+            say(f"Step {step} is saved: {self._bits} bits per character in training, {self._held_out:.3f} held out.")
+
+    def update(self, step: int, doing: str) -> None:
         """Show what is being done."""
         if self._update is not None:
-            self._update(step * self._characters, f"{step}/{self._steps}{self._loss}{doing}")
+            self._update(step * self._characters, f"{step}/{self._steps}  {doing}")

@@ -1,5 +1,6 @@
 """What a run trains on and is scored on, made from its text."""
 
+import math
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,11 @@ class Job(NamedTuple):
     held_out: str
     windows: Windows
     scored: list[ScoredWindow]
+
+    def guess_bits(self) -> float:
+        """Bits per character of the held-out text to who takes each character of the vocabulary for equally likely."""
+        unknown = sum(int((each.targets == _text.UNKNOWN)[each.counts].sum()) for each in self.scored)
+        return math.log2(len(self.record.vocabulary) + 1) + _text.UNKNOWN_BITS * unknown / len(self.held_out)
 
     def __str__(self) -> str:
         return (

@@ -60,20 +60,21 @@ def load_run(path: str | os.PathLike) -> Run:
     """
     try:
         record = _run.load(Path(path))
-        params = newest_params(Path(path), record)
+        _, params = newest_params(Path(path), record)
     except click.UsageError as error:
         raise ValueError(error.message) from error
     return Run(make_model(record.config, record.vocabulary), params, record.vocabulary)
 
 
-def newest_params(out: Path, record: _run.Record) -> Any:
-    """The parameters in the newest checkpoint of a run, on one device.
+def newest_params(out: Path, record: _run.Record) -> tuple[int, Any]:
+    """The step of a run's newest checkpoint, and the parameters in it, on one device.
 
     Raises:
         click.UsageError: there is none.
     """
     like = state_shape(record.config, make_model(record.config, record.vocabulary), make_mesh())
-    return jax.device_put(restored(newest(out), like).params)
+    saved = newest(out)
+    return saved.step, jax.device_put(restored(saved, like).params)
 
 
 def newest(out: Path) -> Saved:

@@ -14,14 +14,12 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxlstm
-from jaxlstm.cli._config import TrainConfig
+from jaxlstm.cli._config import EMBEDDING_SIZE, TrainConfig
 from jaxlstm.cli._devices import BATCH
 from jaxlstm.cli._run import Record
 from jaxlstm.cli._text import UNKNOWN, UNKNOWN_BITS, encode
 from jaxlstm.cli._windows import ScoredWindow, Window
 from jaxlstm.sharding import input_spec, shardings, state_specs
-
-EMBEDDING_SIZE = 64
 
 
 class CharacterModel(nn.Module):

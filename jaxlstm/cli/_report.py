@@ -23,7 +23,13 @@ def report(out: Path, job: Job, state: TrainState) -> None:
     say(f"Compressing the text with {', '.join(COMPRESSORS)} to compare, and drawing the losses.")
     compressed = yardsticks(job.train_text, job.held_out)
     plot_loss(out / _run.PLOT, lines, compressed)
-    Console().print(_table(lines[-1]["held_out_bits_per_character"], compressed))
+    score, guess = lines[-1]["held_out_bits_per_character"], job.guess_bits()
+    Console().print(_table(score, compressed))
+    if score > guess:
+        say(
+            f"Worse than guessing: each character alike would take {guess:.3f} bits, and this LSTM takes {score:.3f}. "
+            "Begin another run with a lower --learning-rate, or with more --steps."
+        )
     model = make_model(record.config, record.vocabulary)
     prompt = default_prompt(record.vocabulary)
     text = continuation(

@@ -10,6 +10,7 @@ loss.png        at the end
 import dataclasses
 import hashlib
 import json
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,8 @@ def load(out: Path) -> Record:
         return Record(**record | {"config": TrainConfig(**record["config"]), "files": tuple(record["files"])})
     except OSError as error:
         raise click.UsageError(
-            f"{out}: holds no run of jaxlstm train ({error.strerror or error}: {CONFIG})."
+            f"{out}: holds no run of jaxlstm train ({error.strerror or error}: {CONFIG}). Name a run's folder, or "
+            f"begin one: jaxlstm train --out {shlex.quote(str(out))}"
         ) from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise click.UsageError(

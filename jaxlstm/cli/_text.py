@@ -35,18 +35,25 @@ def read_text(files: Sequence[Path]) -> str:
 def _read_file(path: Path) -> str:
     try:
         if not path.is_dir() and path.exists() and not path.is_file():  # It may have no end, or never come.
-            raise click.UsageError(f"{path}: not a regular file.")
+            raise click.UsageError(f"{path}: not a regular file. Save its text to a file first.")
         data = path.read_bytes()
     except OSError as error:
-        raise click.UsageError(f"{path}: {error.strerror or error}.") from error
+        raise click.UsageError(f"{path}: {error.strerror or error}.{_remedy(path)}") from error
     if not data:
         raise click.UsageError(f"{path}: the file is empty.")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise click.UsageError(
-            f"{path}: not UTF-8 text (byte 0x{data[error.start]:02x} at offset {error.start}). Convert it to UTF-8."
+            f"{path}: not UTF-8 text (byte 0x{data[error.start]:02x} at offset {error.start}). Convert it to "
+            "UTF-8; or is it no text at all?"
         ) from error
+
+
+def _remedy(path: Path) -> str:
+    if path == Path("-"):
+        return " Standard input can't be read again to go on with a run: save it to a file first."
+    return f" Name its files, as in {path}/*.txt." if path.is_dir() else ""
 
 
 def _standard_library() -> str:

@@ -1,5 +1,6 @@
 """What `jaxlstm convert` and `jaxlstm inspect` do: weights from one format to another, and what a file holds."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,12 +21,15 @@ from jaxlstm.interop._found import Found, listed, pick
 
 _REVERSE = "runs over time in reverse only, which no parameter tells: flip x in time"
 
+_REST_OF_RUN = "the embedding, the output layer and the vocabulary stay in the run"
+
 
 class _Chosen(NamedTuple):
     """What a file holds by the names asked for: parameters of numpy's arrays, or else what there is to choose from."""
 
     params: LSTMParams | CellParams | None
     reverse: bool = False
+    prefix: str = ""
     rows: Iterable[list[str]] = ()
     refusal: str = ""
 
@@ -38,7 +42,9 @@ def convert(source: Path, target: Path, prefix: str | None, nodes: tuple[str, ..
     """
     with _in_one_line():
         written = _files.format_of(target)
-        source, within = _of_run(source)
+        if not target.parent.is_dir():
+            raise ValueError(f"{target}: there is no folder {target.parent}. Make it first.")
+        run, (source, within) = source, _of_run(source)
         option = _files.format_of(source).chosen_by
         if nodes if option == "prefix" else prefix is not None:
             raise ValueError(f"{source}: its LSTM is chosen by --{option}.")
@@ -52,8 +58,13 @@ def convert(source: Path, target: Path, prefix: str | None, nodes: tuple[str, ..
         _files.save(chosen.params, target)
     kind, layers, directions, sizes, dtype = _columns(chosen.params)
     written_as = f"{kind}, layers {layers}, directions {directions}, sizes {sizes}, {written.dtype or dtype}"
-    words = printable(f"{target}: {written_as}.")
-    return f"{words}\nIt {_REVERSE}." if chosen.reverse else words
+    rest = f"whatever else {run} holds is not in it" if within is None else _REST_OF_RUN
+    lines = [f"{target}: {written_as}.", f"Only the {kind} is converted: {rest}."]
+    if chosen.prefix and option == written.chosen_by == "prefix":
+        lines.append(f"Its names are without the prefix {chosen.prefix!r}.")
+    if chosen.reverse:
+        lines.append(f"It {_REVERSE}.")
+    return "\n".join(map(printable, lines))
 
 
 def inspect(path: Path) -> list[list[str]]:
@@ -64,7 +75,6 @@ def inspect(path: Path) -> list[list[str]]:
     """
     with _in_one_line():
         path, within = _of_run(path)
-        _files.format_of(path)
         with in_order():
             rows = isolated(_list, path, within)
         if not rows:
@@ -73,8 +83,14 @@ def inspect(path: Path) -> list[list[str]]:
 
 
 def _of_run(path: Path) -> tuple[Path, str | None]:
-    """A run's newest checkpoint and its LSTM's name there; any other path as it is."""
+    """A run's newest checkpoint and its LSTM's name there; any other path as it is.
+
+    Raises:
+        ValueError, OSError: no file of a known ending, which is told before what reads it is imported.
+    """
     if not path.is_dir():
+        _files.format_of(path)
+        path.stat()
         return path, None
     from jaxlstm.cli._load import LSTM_NAME, newest
 
@@ -93,7 +109,8 @@ def _choose(path: Path, names: Iterable[str | None], option: str) -> _Chosen:
     parts = [each.params() for each in chosen]
     with reading(str(path)):
         params = parts[0] if len(parts) == 1 else stacked(layer for part in parts for layer in part)
-    return _Chosen(params, any(each.reverse for each in chosen))
+    name = next((name for name, each in found.items() if each is chosen[0]), "")  # None of a stack of several.
+    return _Chosen(params, any(each.reverse for each in chosen), f"{name}." if name else "")
 
 
 def _list(path: Path, within: str | None) -> list[list[str]]:
@@ -119,7 +136,10 @@ def _in_one_line() -> Iterator[None]:
     """What is wrong with a file is one line on stderr."""
     try:
         yield
-    except (OSError, ValueError, TypeError, ImportError) as error:
+    except OSError as error:
+        words = str(error) if error.filename is None else f"{os.fspath(error.filename)}: {error.strerror}."
+        raise click.UsageError(printable(words)) from error
+    except (ValueError, TypeError, ImportError) as error:
         raise click.UsageError(printable(error)) from error
 
 

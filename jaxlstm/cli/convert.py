@@ -17,7 +17,8 @@ import click
 def convert(source: Path, target: Path, prefix: str | None, node: tuple[str, ...]) -> None:
     """Convert the LSTM in IN to the format that OUT's ending names; or the GRU or RNN, where there is no LSTM.
 
-    IN may be the folder of a run of jaxlstm train.
+    Only that is converted: other layers in IN, such as an embedding or a dense layer, are left out, and a prefix of its
+    names is removed. IN may be the folder of a run of jaxlstm train.
 
     Endings are .pt, .pth, .pth.tar, .ckpt, .bin, .safetensors and .npz (arrays under PyTorch's names), .onnx, .h5,
     .hdf5 and .keras. Where IN holds several LSTMs that are not one stack, they are listed, and --prefix or --node
@@ -37,6 +38,10 @@ def convert(source: Path, target: Path, prefix: str | None, node: tuple[str, ...
 @click.argument("file", type=click.Path(path_type=Path))
 def inspect(file: Path) -> None:
     """List the LSTMs, GRUs and RNNs in FILE: their names, layers, directions and sizes.
+
+    A name is what convert takes as --prefix, or as --node; "" is that of an LSTM whose parameters have no prefix. Sizes
+    are those of its input and of its hidden state: "3 to 4" has an input size of 3 and a hidden size of 4. A note
+    "below 'b'" says that its output is the input of b, so that both are layers of one stack.
 
     FILE ends in .pt, .pth, .pth.tar, .ckpt, .bin, .safetensors, .npz, .onnx, .h5, .hdf5 or .keras, or is the folder of
     a run of jaxlstm train. No code in it is run, and it is read in a process of its own, within limits of time and

@@ -7,6 +7,12 @@ import click
 from jaxlstm.cli._config import DEFAULT_OUT, SEED, FiniteRange
 
 
+def _refuse(_: click.Context, __: click.Parameter, given: bool) -> None:
+    """Train's way to name a run, for which click would suggest --prompt."""
+    if given:
+        raise click.UsageError("--out: the run's folder is named without it, as in: jaxlstm sample runs/train")
+
+
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path), default=DEFAULT_OUT)
 @click.option("--prompt", help="Text to go on from.  [default: a line break]")
@@ -18,6 +24,7 @@ from jaxlstm.cli._config import DEFAULT_OUT, SEED, FiniteRange
     show_default=True,
     help="Below 1 surer, above 1 wilder; 0 takes the likeliest character each time.",
 )
+@click.option("--out", "_", is_flag=True, hidden=True, is_eager=True, expose_value=False, callback=_refuse)
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Same seed, same text.")
 def sample(out: Path, prompt: str | None, length: int, temperature: float, seed: int) -> None:
     """Write text with the newest checkpoint of the run in OUT, behind the prompt.
@@ -26,6 +33,7 @@ def sample(out: Path, prompt: str | None, length: int, temperature: float, seed:
     """
     # Imports take seconds: each waits until what comes before it is known to be good.
     from jaxlstm.cli import _run, _text
+    from jaxlstm.cli._streams import say
 
     record = _run.load(out)
     prompt = _text.default_prompt(record.vocabulary) if prompt is None else prompt
@@ -38,5 +46,6 @@ def sample(out: Path, prompt: str | None, length: int, temperature: float, seed:
     from jaxlstm.cli._load import newest_params
 
     model = _model.make_model(record.config, record.vocabulary)
-    params = newest_params(out, record)
+    step, params = newest_params(out, record)
+    say(f"From the checkpoint of step {step} of {record.config.steps}.")
     click.echo(prompt + _model.continuation(model, params, record.vocabulary, prompt, length, temperature, seed))

@@ -124,12 +124,18 @@ def _job(out: Path, saved: "Record | None", files: tuple[Path, ...], config: Tra
 
     if saved is None:
         return make_job(config, files)
-    files = files or tuple(map(Path, saved.files))
-    job = make_job(config, files)
+    mend = "Leave out the FILEs" if files else "Restore it"
+    remedy = f"{mend}, or begin another run with another --out."
+    try:
+        job = make_job(config, files or tuple(map(Path, saved.files)))
+    except click.UsageError as error:
+        raise click.UsageError(
+            error.message if files else f"{error.message} The run in {out} reads it. {remedy}"
+        ) from error
     if saved.text_sha256 != job.record.text_sha256:
         raise click.UsageError(
-            f"{source(files)}: not the text that the run in {out} began with (its SHA-256 was "
-            f"{saved.text_sha256[:12]}..., now {job.record.text_sha256[:12]}...)."
+            f"{source(files or saved.files)}: not the text that the run in {out} began with (its SHA-256 was "
+            f"{saved.text_sha256[:12]}..., now {job.record.text_sha256[:12]}...). {remedy}"
         )
     return job
 

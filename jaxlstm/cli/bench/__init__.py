@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jaxlstm.cli.bench._machine import usable_cores
+from jaxlstm.cli.bench._machine import split_by_presence, usable_cores
 from jaxlstm.cli.bench._work import CELLS, DTYPES, MODES, SHAPES, Shape, parse_shape
 from jaxlstm.cli.bench.peers import OURS, PEERS
 
@@ -73,7 +73,10 @@ def _writable(_: click.Context, option: click.Parameter, path: Path | None) -> P
 )
 @click.option("--cores", metavar="LIST", callback=_cores, help="Pin to these cores, as in 0 or 0,1.  [default: all]")
 @click.option(
-    "--peers", metavar="LIST", callback=_peers, help=f"Some of {', '.join(PEERS)}.  [default: all that are installed]"
+    "--peers",
+    metavar="LIST",
+    callback=_peers,
+    help=f"Some of {', '.join(PEERS)}, as in torch,linen; {OURS} always takes part.  [default: all that are installed]",
 )
 @click.option("--json", type=click.Path(path_type=Path), callback=_writable, help="Write every figure to this file.")
 @click.option(
@@ -95,7 +98,7 @@ def bench(
     Each shape is batch x time x input x hidden [x layers [x directions]]; with none, seven from one step of a streaming
     model to two bidirectional layers are run. All libraries get the same weights and input, and are timed only if they
     give the same output and gradients. Each runs in a process of its own, as its users would write it and in its own
-    layout, and only one works at a time. JAX_PLATFORMS=cpu keeps it off a GPU or TPU.
+    layout (Keras on JAX), and only one works at a time. JAX_PLATFORMS=cpu keeps it off a GPU or TPU.
 
     pip install 'jaxlstm[bench]' brings all the libraries.
     """
@@ -109,6 +112,10 @@ def bench(
     for name in peers or ():
         if name not in able:
             raise click.UsageError(f"--peers: {name} has no {cell.upper()} that computes the same as PyTorch's.")
+    _, missing = split_by_presence(peers or ())
+    if missing:
+        told = (f"{name} is not installed: {how}" for name, how in missing.items())
+        raise click.UsageError(f"--peers: {'; '.join(told)}")
     peers = able if peers is None else peers
     settings = Settings(shapes, cell, MODES if mode == "both" else (mode,), dtype, rounds, cores, peers)
     try:

@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from jaxlstm._write import naming, replacing
-from jaxlstm.cli.bench._results import BEST_JAX, Measurement, Results
-from jaxlstm.cli.bench._work import PRODUCT, Shape
+from jaxlstm.cli.bench._results import BEST_JAX, STEADY, Measurement, Results
+from jaxlstm.cli.bench._work import PRODUCT, Shape, product_size
 from jaxlstm.cli.bench.peers import OURS, PEERS
 
 MODE_TITLES = {
@@ -22,6 +22,7 @@ MODE_TITLES = {
 }
 
 NONE = "-"
+UNSTEADY = "~"
 
 
 def write_json(path: Path, results: Results) -> None:
@@ -30,14 +31,22 @@ def write_json(path: Path, results: Results) -> None:
         temporary.write_text(json.dumps(results.as_json(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-LEGEND = """\
+LEGEND = f"""\
+shape: BxTxIxH[xL[xD]]: batch, time steps, input size, hidden size, layers (else 1), directions (else 1)
 time: median over the rounds of a round's median call; spread: their interquartile range, as a share of it
-ratio: jaxlstm's time over that one's
+ratio: jaxlstm's time over that one's, with {UNSTEADY} before it where either of them spreads by more than {STEADY:.0%}
 steps/s: time steps of the whole batch through all layers and directions, T / time
 FLOP/s: 2 G T B H (I + H) for each layer and direction (G: gates, 4 of an LSTM, 3 of a GRU; I: its own input), \
 three times that in training, / time
 share: that rate, as a share of a plain matrix product's of the same dtype in the same rounds
-memory: temporary memory of one call, at its peak"""
+compile: what tracing and compiling took, once, before the rounds; no part of time
+memory: temporary memory of one call, at its peak
+Keras runs on JAX, its backend here"""
+
+SHARE_ABOVE = (
+    "A share above 100 %: the plain product is JAX's own, of two {size} x {size} matrices, and no upper bound. \
+Matrices of other sizes, in caches or in other kernels, may be multiplied at a higher rate."
+)
 
 
 def show(results: Results, console: Console) -> None:
@@ -49,6 +58,9 @@ def show(results: Results, console: Console) -> None:
         for shape in results.shapes():
             console.print(f"\n{escape(_shape_line(results, shape, mode))}", highlight=False)
             _print_whole(console, _shape_table(results, shape, mode))
+            if any((results.share_of_product(m) or 0) > 1 for m in results.of(mode) if m.shape == shape):
+                size = product_size(results.machine["platform"])
+                console.print(SHARE_ABOVE.format(size=size), highlight=False)
         console.print(f"\n{mode}: jaxlstm's time over that of each peer; below 1 jaxlstm is faster", highlight=False)
         _print_whole(console, _ratio_table(results, mode))
     for line in _complaints(results):
@@ -101,13 +113,12 @@ def _shape_table(results: Results, shape: Shape, mode: str) -> Table:
 
 
 def _cells(results: Results, m: Measurement) -> Sequence[str]:
-    if m.failure is not None or m.median_s is None or m.quartiles_s is None:
+    if m.failure is not None or m.median_s is None:
         return ["failed"]
-    low, high = m.quartiles_s
     return (
         _number(m.median_s, "s"),
-        f"{(high - low) / m.median_s:.0%}",
-        _ratio(results.ratio(m.shape, m.mode, m.peer)),
+        NONE if m.spread is None else f"{m.spread:.0%}",
+        _ratio(results, m.shape, m.mode, m.peer),
         _number(m.steps_per_s),
         _number(m.flops_per_s),
         NONE if (share := results.share_of_product(m)) is None else f"{share:.1%}",
@@ -120,9 +131,9 @@ def _ratio_table(results: Results, mode: str) -> Table:
     peers = results.peers(mode)
     table = _table("shape", *(PEERS[peer].title.replace(" ", "\n") for peer in peers), BEST_JAX.replace(" ", "\n", 1))
     for shape in results.shapes():
-        ratios = [_ratio(results.ratio(shape, mode, peer)) for peer in peers]
-        table.add_row(str(shape), *ratios, _ratio(results.best_jax_ratio(shape, mode)))
-    table.add_row("geometric mean", *map(_ratio, results.mean_ratios(mode).values()))
+        ratios = [_ratio(results, shape, mode, peer) for peer in (*peers, results.best_jax(shape, mode))]
+        table.add_row(str(shape), *ratios)
+    table.add_row("geometric mean", *map(_two_digits, results.mean_ratios(mode).values()))
     return table
 
 
@@ -135,7 +146,14 @@ def _complaints(results: Results) -> list[str]:
     return failed + missing + everything
 
 
-def _ratio(value: float | None) -> str:
+def _ratio(results: Results, shape: Shape, mode: str, peer: str | None) -> str:
+    if peer is None:
+        return NONE
+    mark = UNSTEADY if results.is_unsteady(shape, mode, peer) else ""
+    return mark + _two_digits(results.ratio(shape, mode, peer))
+
+
+def _two_digits(value: float | None) -> str:
     return NONE if value is None else f"{value:.2f}"
 
 

@@ -14,6 +14,9 @@ from jaxlstm.cli.bench.peers import OURS, PEERS
 BEST_JAX = "best JAX peer"
 """Stands beside the peers' names: whichever of those that run on JAX is fastest at a shape."""
 
+STEADY = 0.25
+"""The most that the rounds of a time may spread before a ratio of it is marked."""
+
 
 @dataclass
 class Measurement:
@@ -55,6 +58,14 @@ class Measurement:
             return None
         low, high = np.quantile(self.rounds_s, (0.25, 0.75))
         return float(low), float(high)
+
+    @property
+    def spread(self) -> float | None:
+        """The interquartile range as a share of the median; None of fewer than two rounds."""
+        if self.median_s is None or self.quartiles_s is None or len(self.rounds_s) < 2:
+            return None
+        low, high = self.quartiles_s
+        return (high - low) / self.median_s
 
     @property
     def flops_per_s(self) -> float | None:
@@ -114,6 +125,11 @@ class Results:
         """Our time over theirs; None if either has none."""
         ours, theirs = self._median(shape, mode, OURS), self._median(shape, mode, peer)
         return None if ours is None or theirs is None else ours / theirs
+
+    def is_unsteady(self, shape: Shape, mode: str, peer: str) -> bool:
+        """Whether the rounds of either time in that ratio spread by more than `STEADY`."""
+        both = (self.find(shape, mode, name) for name in (OURS, peer))
+        return any(m is not None and m.spread is not None and m.spread > STEADY for m in both)
 
     def best_jax(self, shape: Shape, mode: str) -> str | None:
         """The fastest other JAX peer; None if there is none."""

@@ -95,6 +95,14 @@ def _num_gates(cell: str) -> int:
     return getattr(cells, cell.upper()).num_gates
 
 
+def product_size(platform: str) -> int:
+    """The side of the two square matrices of `PRODUCT`.
+
+    Large enough for an accelerator's rate; small enough for a CPU's, which falls again once the caches are full.
+    """
+    return 1024 if platform == "cpu" else 8192
+
+
 def wide(dtype: str) -> type[np.floating]:
     """The NumPy dtype in which numbers of `dtype` are drawn and compared."""
     return np.float64 if dtype == "float64" else np.float32

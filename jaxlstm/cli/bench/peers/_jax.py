@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxlstm import _names, from_named_parameters
 from jaxlstm._types import LSTMCellParams, LSTMParams
-from jaxlstm.cli.bench._work import PRODUCT, Work, wide
+from jaxlstm.cli.bench._work import PRODUCT, Work, product_size, wide
 
 States = tuple[Sequence[jax.Array] | jax.Array, ...]
 """The final h, and c of an LSTM, of each layer and direction, l0 forward, l0 reverse, ..., each `[B, H]`."""
@@ -54,8 +54,7 @@ class JaxRunner:
         # that Python takes to walk them.
         self._leaves, self._tree = jax.tree.flatten(load(self._weights))
         x, cotangent = (jnp.asarray(np.moveaxis(a, 0, self._time_axis), work.dtype) for a in (work.x, work.cotangent))
-        # Large enough for an accelerator's rate; small enough for a CPU's, which falls again once the caches are full.
-        size = 1024 if work.platform == "cpu" else 8192
+        size = product_size(work.platform)
         square = jnp.ones((size, size), work.dtype)
         self._functions: dict[str, tuple[Callable, tuple]] = {
             "fwd": (self._forward, (self._leaves, x)),
