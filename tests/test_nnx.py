@@ -174,6 +174,12 @@ def test_tabulate():
     assert "Total Parameters: 200" in nnx.tabulate(cell, rand(B, IN))
 
 
+@pytest.mark.parametrize("kind", [jaxlstm.nnx.LSTM, jaxlstm.nnx.LSTMCell, jaxlstm.nnx.GRU, jaxlstm.nnx.GRUCell])
+def test_a_seed_is_no_rngs(kind):
+    with pytest.raises(TypeError, match=r"rngs: expected nnx.Rngs, got int. Pass rngs=nnx.Rngs\(0\)"):
+        kind(IN, H, rngs=0)
+
+
 @pytest.mark.parametrize("kind", [jaxlstm.nnx.LSTM, jaxlstm.nnx.LSTMCell])
 def test_leaves_become_parameters_and_back(kind):
     module = kind(IN, H, rngs=nnx.Rngs(0))
