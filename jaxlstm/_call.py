@@ -75,7 +75,7 @@ def checked(
     if resets is not None:
         resets = _check.check_resets(resets, axes.removesuffix(", I") if batched else "T", x.shape[:-1])
     if dropout_key is not None:
-        _check.check_dropout_key(dropout_key)
+        _check.check_key("dropout_key", dropout_key)
     checkpoint_every, unroll = _check.check_loop(checkpoint_every, unroll, num_steps)
     settings = Settings(cell, batch_first, _check.check_dropout(dropout), checkpoint_every, unroll)
     return Arrays(tuple(map(tuple, params)), x, state, reset_state, lengths, resets, dropout_key), settings

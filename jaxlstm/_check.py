@@ -35,17 +35,25 @@ def check_shape(name: str, array: Any, axes: str, shape: Sequence[int], mend: st
 
 def check_float(name: str, array: Any, mend: str | None = None) -> None:
     """An array of a dtype to compute in."""
-    mend = f"Convert it: {name}.astype(jnp.float32)." if mend is None else mend
+    if mend is None:
+        mend = f"Convert it: {name}.astype(jnp.float32)."
+        if of_torch(array):
+            mend = "It is a tensor of torch: jaxlstm.interop.from_torch(state_dict) converts all parameters."
     if str(array.dtype) not in FLOATS:
         refuse(name, f"one of {', '.join(FLOATS)}", str(array.dtype), mend, TypeError)
 
 
+def of_torch(value: Any) -> bool:
+    """Whether it is PyTorch's, which is not imported here."""
+    return type(value).__module__.split(".")[0] == "torch"
+
+
 def as_array(name: str, value: Any) -> jax.Array:
     """An array of what can be one."""
-    of_torch = type(value).__module__.split(".")[0] == "torch"
-    mend = f"Convert it: {name}.detach().cpu().float().numpy()" if of_torch else "Pass numbers of one rectangular shape"
+    torchs = of_torch(value)
+    mend = f"Convert it: {name}.detach().cpu().float().numpy()" if torchs else "Pass numbers of one rectangular shape"
     # To read a tensor that requires a gradient is a RuntimeError.
-    failures = (TypeError, ValueError, RuntimeError) if of_torch else (TypeError, ValueError)
+    failures = (TypeError, ValueError, RuntimeError) if torchs else (TypeError, ValueError)
     try:
         return jnp.asarray(value)
     except failures as error:
@@ -110,20 +118,33 @@ def check_dropout(rate: Any) -> float:
     return float(number)
 
 
-def check_dropout_key(key: Any) -> None:
+def check_key(name: str, key: Any, mend: str = "Pass jax.random.key(seed).") -> None:
     """One `jax.random` key: typed, or the two numbers of an old one."""
-    expected, mend = "one jax.random key", "Pass jax.random.key(seed)."
+    expected = "one jax.random key"
     if not isinstance(key, jax.Array | np.ndarray):
-        refuse("dropout_key", expected, _kind(key), mend, TypeError)
+        refuse(name, expected, _kind(key), mend, TypeError)
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         if key.shape != ():
-            refuse("dropout_key", expected, f"an array of keys {show(key.shape)}", "Pass one of them.")
+            refuse(name, expected, f"an array of keys {show(key.shape)}", "Pass one of them.")
     elif key.dtype != jnp.uint32 or key.ndim != 1:
-        refuse("dropout_key", expected, f"{key.dtype}{show(key.shape)}", mend, TypeError)
+        refuse(name, expected, f"{key.dtype}{show(key.shape)}", mend, TypeError)
+
+
+def check_init_key(key: Any) -> None:
+    """The first argument of what draws parameters."""
+    check_key("key", key, "Pass jax.random.key(0) first, and the sizes after it.")
+
+
+def refuse_packed(x: Any) -> None:
+    """Refuse PyTorch's packed sequences, which have no axes of time and batch."""
+    if type(x).__name__ == "PackedSequence" and of_torch(x):
+        mend = "Pad it: x, lengths = torch.nn.utils.rnn.pad_packed_sequence(x), and pass lengths=lengths."
+        refuse("x", "an array", "PackedSequence", mend, TypeError)
 
 
 def check_x(x: Any, axes: str, unbatched_axes: str, input_size: int) -> jax.Array:
     """An input of as many axes as `axes` ("T, B, I") or one fewer, I last."""
+    refuse_packed(x)
     x = as_array("x", x)
     check_float("x", x)
     ndim = axes.count(",") + 1

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxlstm._check import as_array, check_float, check_int, check_shape, refuse, show
 from jaxlstm._names import suffix
-from jaxlstm._types import AXES, REQUIRED, Cell, CellParams, LSTMState, axes_of
+from jaxlstm._types import AXES, REQUIRED, Cell, CellParams, HiddenState, LSTMState, axes_of
 from jaxlstm.cells import LSTM
 
 
@@ -46,7 +46,9 @@ def check_cell_params(
 ) -> Sizes:
     """One cell's parameters: their kinds, and that their shapes fit together. `tail` is the names' `_l0_reverse`."""
     if not isinstance(params, CellParams):
-        remedy = "Make it with init_lstm_cell, or pick one cell of a stack: params[layer][direction]."
+        remedy = _of_module(params) or (
+            "Make it with init_lstm_cell, or pick one cell of a stack: params[layer][direction]."
+        )
         refuse(name, "LSTMCellParams" if cell == LSTM else "CellParams", type(params).__name__, remedy, TypeError)
     for field in AXES:
         leaf = getattr(params, field)
@@ -61,6 +63,7 @@ def check_cell_params(
         refuse(f"{name}.bias_ih{tail}, bias_hh{tail}", "both or neither", "one", remedy)
 
     weight_ih, G = params.weight_ih, cell.num_gates
+    _refuse_another_cells(params, f"{name}.weight_ih{tail}", G)
     if weight_ih.ndim != 2 or weight_ih.shape[0] % G:
         gates = "the gates i, f, g, o, H each" if cell == LSTM else f"the {G} gates of the cell {cell.name}, H each"
         refuse(f"{name}.weight_ih{tail}", f"[{axes_of('weight_ih', G)}]", show(weight_ih.shape), f"Rows are {gates}.")
@@ -85,11 +88,33 @@ def check_cell_params(
     return Sizes(1, 1, input_size, hidden, output)
 
 
+def _of_module(params: Any) -> str | None:
+    """How a module's weights are had, if it is a module: PyTorch's, or Flax's, neither of which is imported here."""
+    packages = {kind.__module__.split(".")[0] for kind in type(params).__mro__}
+    if not packages & {"torch", "flax"}:
+        return None
+    return "A module's weights are jaxlstm.interop.from_torch(module); of a Linen module, from_torch(variables)."
+
+
+def _refuse_another_cells(params: CellParams, name: str, num_gates: int) -> None:
+    """Refuse a GRU's parameters for an LSTM, and the other way round: rows / H tells them apart."""
+    rows, (weight_hh, weight_hr) = params.weight_ih.shape[:1], (params.weight_hh, params.weight_hr)
+    sized = weight_hh if weight_hr is None else weight_hr
+    if rows != weight_hh.shape[:1] or sized.ndim != 2 or 0 in sized.shape:
+        return
+    takers = {3: ("a GRU's", "jaxlstm.gru", "GRU"), 4: ("an LSTM's", "jaxlstm.lstm", "LSTM")}
+    given, rest = divmod(rows[0], sized.shape[1])
+    if given != num_gates and given in takers and not rest:
+        whose, function, cell = takers[given]
+        mend = f"These are {whose}: {function} takes them, and explain and fold with cell=jaxlstm.cells.{cell}."
+        refuse(name, f"[{axes_of('weight_ih', num_gates)}]", f"{given}H rows: {show(params.weight_ih.shape)}", mend)
+
+
 def check_params(params: Any, cell: Cell = LSTM) -> Sizes:
     """A stack's parameters: a tuple over layers of a tuple over directions, of shapes that fit together."""
     of_cell = "LSTMCellParams" if cell == LSTM else "CellParams"
     maker = "init_lstm" if cell == LSTM else "init_fold"
-    remedy = f"Make it with {maker}; one cell as a stack is ((cell,),)."
+    remedy = _of_module(params) or f"Make it with {maker}; one cell as a stack is ((cell,),)."
     if isinstance(params, Mapping):
         named = 'params["params"]' if "params" in params else "params"
         remedy = f"Leaves under PyTorch's names become LSTMParams by jaxlstm.interop.from_torch({named})."
@@ -131,9 +156,17 @@ def check_state(
     if not isinstance(state, tuple | list) or len(state) != len(fields):
         names = ", ".join(fields) + ("," if len(fields) == 1 else "")
         order = "h comes first, c second." if cell.state is LSTMState else f"It is the state of the cell {cell.name}."
+        if cell.state is HiddenState:
+            order += " It is h alone: gru and gru_cell take h itself, fold takes (h,)."
         refuse(argument, f"{kind}({', '.join(fields)}) or a tuple ({names})", type(state).__name__, order, TypeError)
-    mend = "States are not broadcast over the batch, and batch_first does not move their axes."
     widths = {"h": ("P", sizes.output_size)} | ({"c": ("H", sizes.hidden_size)} if cell.state is LSTMState else {})
+    for field, value in zip(fields, state, strict=True):
+        if field in widths and isinstance(value, cell.state):
+            results = "lstm returns (output, state)" if "L*D" in leading else "lstm_cell returns (state, output)"
+            refuse(
+                f"{argument}.{field}", "an array", kind, f"{results}, and a state is ({', '.join(fields)}).", TypeError
+            )
+    mend = "States are not broadcast over the batch, and batch_first does not move their axes."
 
     def check(field: str, value: Any) -> jax.Array:
         name = f"{argument}.{field}"

@@ -3,18 +3,19 @@
 A `module` here is either of them: both have their constructor's arguments as attributes.
 """
 
+import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxlstm._call import to
-from jaxlstm._check import check_dropout, check_dtype, check_flag, check_int, check_sizes
+from jaxlstm._check import check_dropout, check_dtype, check_flag, check_int, check_sizes, refuse, refuse_packed
 from jaxlstm._check_cell import Sizes, default_state
-from jaxlstm._names import suffix, unflatten
+from jaxlstm._names import NAME, suffix, unflatten
 from jaxlstm._shapes import cell_shapes, stack_shapes
 from jaxlstm._types import CellParams, LSTMState
 
@@ -111,6 +112,18 @@ def extra_names(module) -> list[str]:
     return ["extra" + suffix(k, d) for k in range(module.num_layers) for d in range(1 + module.bidirectional)]
 
 
+def refuse_surplus(module, given: Iterable[str], own: Iterable[str]) -> None:
+    """Refuse weights that the module has no place for, which Flax passes over: of a layer, a direction or a bias more.
+
+    Only PyTorch's names count: a module that shares this one's scope or inherits from it may have others.
+    """
+    surplus = sorted(name for name in set(given) - set(own) if re.fullmatch(NAME, name))
+    if surplus:
+        mend = "Build the module with the num_layers, bidirectional and bias that the weights are of."
+        expected = f"the parameters of {type(module).__name__}: {', '.join(own)}"
+        refuse("params", expected, f"besides them {', '.join(surplus)}", mend)
+
+
 def _proj_size(module) -> int:
     return getattr(module, "proj_size", 0)
 
@@ -170,6 +183,7 @@ def _cast(leaves: dict[str, Any], x: jax.typing.ArrayLike, dtype: jax.typing.DTy
 
 def _refuse_strangers(x: jax.typing.ArrayLike, state: Any) -> None:
     """Refuse the calls that Flax makes and means otherwise: `cell(carry, x)`, and `Sequential`'s."""
+    refuse_packed(x)
     if isinstance(x, tuple):
         raise TypeError(
             f"x: expected an array, got {type(x).__name__}. The call is module(x, state), where Flax's cells have "

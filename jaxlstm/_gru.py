@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxlstm._check import check_sizes
+from jaxlstm._check import check_init_key, check_sizes
 from jaxlstm._fold import fold, one_step
 from jaxlstm._init import Initializer, init_cell, init_fold
 from jaxlstm._types import CellParams, HiddenState, LSTMParams
@@ -147,6 +147,7 @@ def init_gru_cell(
     >>> jaxlstm.init_gru_cell(jax.random.key(0), input_size=3, hidden_size=5).weight_ih.shape
     (15, 3)
     """
+    check_init_key(key)
     check_sizes(input_size=input_size, hidden_size=hidden_size)
     starts = (weight_init, bias_init, weight_hh_init, bias_hh_init)
     return init_cell(key, GRU, input_size, hidden_size, starts, bias=bias, proj_size=0, dtype=dtype)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxlstm._check import check_dtype, check_flag, check_sizes
+from jaxlstm._check import check_dtype, check_flag, check_init_key, check_sizes
 from jaxlstm._check_cell import check_cell
 from jaxlstm._shapes import cell_shapes, layer_input_sizes
 from jaxlstm._types import Cell, CellParams, LSTMCellParams, LSTMParams
@@ -77,6 +77,7 @@ def init_lstm_cell(
     >>> params.weight_hh.shape, params.weight_hr.shape
     ((20, 2), (2, 5))
     """
+    check_init_key(key)
     check_sizes(input_size=input_size, hidden_size=hidden_size, proj_size=proj_size)
     starts = (weight_init, bias_init, weight_hh_init, bias_hh_init)
     return init_cell(key, LSTM, input_size, hidden_size, starts, bias=bias, proj_size=proj_size, dtype=dtype)
@@ -210,6 +211,7 @@ def init_fold(
     (5,)
     """
     check_cell(cell)
+    check_init_key(key)
     check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, proj_size=proj_size)
     bidirectional = check_flag("bidirectional", bidirectional)
     starts = (weight_init, bias_init, weight_hh_init, bias_hh_init)

@@ -118,7 +118,8 @@ def lstm(
         lengths: `int[B]` (`int[]` unbatched), each row's count of valid steps, 0 to T: PyTorch's packed sequences
             without sorting. Output is 0 past them, the final state is that of the last valid step, the reverse
             direction starts there, and nothing at padding reaches an output or a gradient. A row of length 0 hands
-            its initial state on.
+            its initial state on. Values are looked at where they are known; those traced by `jit` can't be, and are
+            clipped to [0, T].
         resets: `bool[T, B]` (`[B, T]` with `batch_first`, `[T]` unbatched), True where a new sequence begins: the
             state is zero before that step; in the reverse direction it is zeroed after it.
         reset_state: `(h, c)` that takes the place of zero there: one for all rows, h `[L*D, P]`, c `[L*D, H]`, or one

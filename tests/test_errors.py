@@ -1,13 +1,16 @@
 """Every refusal at the door: while tracing, with the argument's name, what was expected, what came."""
 
 import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import jaxlstm
+import jaxlstm.nnx
 
 T, B, I, H = 5, 6, 3, 4  # noqa: E741
 PARAMS = jax.tree.map(jnp.zeros_like, jaxlstm.init_lstm(jax.random.key(0), I, H, 2))
@@ -16,6 +19,27 @@ PROJECTED = jaxlstm.init_lstm_cell(jax.random.key(0), I, H, proj_size=2)
 X = jnp.zeros((T, B, I))
 STATE = jaxlstm.LSTMState(jnp.zeros((2, B, H)), jnp.zeros((2, B, H)))
 FIT = "agree in H, P and I"
+
+
+class Torchs:
+    """What torch's modules look like from outside; torch itself is in tests/against_torch only."""
+
+    __module__ = "torch.nn.modules.rnn"
+
+
+class TorchsTensor:
+    __module__ = "torch"
+    shape, dtype = (16,), "torch.float32"
+
+
+class PackedSequence(NamedTuple):
+    data: Any
+    batch_sizes: Any
+    sorted_indices: Any
+    unsorted_indices: Any
+
+
+PackedSequence.__module__ = "torch.nn.utils.rnn"
 
 
 def cell(**changes):
@@ -46,7 +70,13 @@ LSTM_CALLS = {
     ),
     "a state_dict": (({"weight_ih_l0": np.ones((16, 3))}, X), {}, TypeError, r"params: expected LSTMParams.* got dict. .*interop.from_torch\(params\)"),
     "Linen's variables": (({"params": {}}, X), {}, TypeError, r"params: .*interop.from_torch\(params\[.params.\]\)"),
+    "a GRU's": ((jaxlstm.init_gru(jax.random.key(0), I, H), X), {}, ValueError, r"weight_ih_l0: expected \[4H, I\], got 3H rows: \[12, 3\]. These are a GRU's: jaxlstm.gru takes them"),
+    "an NNX module": ((jaxlstm.nnx.LSTM(I, H, rngs=nnx.Rngs(0)), X), {}, TypeError, r"params: .* got LSTM. A module's weights are jaxlstm.interop.from_torch\(module\)"),
+    "a Linen module": ((jaxlstm.LSTM(I, H), X), {}, TypeError, r"params: .* got LSTM. .* of a Linen module, from_torch\(variables\)"),
+    "a module of torch": ((Torchs(), X), {}, TypeError, r"params: .* got Torchs. A module's weights are jaxlstm.interop.from_torch\(module\)"),
+    "leaves of torch": ((cell(bias_ih=TorchsTensor()), X), {}, TypeError, r"bias_ih_l0: expected one of float32.*got torch.float32. .*interop.from_torch\(state_dict\)"),
     # x
+    "packed": ((PARAMS, PackedSequence(0, 0, None, 0)), {}, TypeError, r"x: expected an array, got PackedSequence. Pad it: x, lengths = torch.nn.utils.rnn.pad_packed_sequence\(x\), and pass lengths="),
     "a string": ((PARAMS, "abc"), {}, TypeError, r"x: expected an array, got str 'abc'"),
     "x of one axis": ((PARAMS, X[0, 0]), {}, ValueError, r"x: expected \[T, B, I\] or, unbatched, \[T, I\], got \[3\]"),
     "input_size": ((PARAMS, jnp.zeros((T, B, 7))), {}, ValueError, r"x: expected \[T, B, I\] with I = 3, got I = 7 in \[5, 6, 7\]"),
@@ -67,6 +97,7 @@ LSTM_CALLS = {
     "reset_state's axes": ((PARAMS, X), {"reset_state": (STATE.h[:, 0], STATE.c[:1, 0])}, ValueError, r"reset_state.c: expected \[L\*D, H\] = \[2, 4\], got \[1, 4\]"),
     "reset_state's rows": ((PARAMS, X), {"reset_state": (STATE.h[:, :2], STATE.c)}, ValueError, r"reset_state.h: expected \[L\*D, B, P\] = \[2, 6, 4\], got \[2, 2, 4\]"),
     "integer state": ((PARAMS, X, (STATE.h.astype(int), STATE.c)), {}, TypeError, r"state.h: expected one of float32"),
+    "results swapped": ((PARAMS, X, (X, STATE)), {}, TypeError, r"state.c: expected an array, got LSTMState. lstm returns \(output, state\)"),
     # lengths
     "too long": ((PARAMS, X), {"lengths": np.array([1, 2, 3, 4, 5, 6])}, ValueError, r"lengths: expected values from 0 to T = 5, got 6"),
     "negative": ((PARAMS, X), {"lengths": [1, -2, 3, 4, 5, 5]}, ValueError, r"lengths: expected values from 0 to T = 5, got -2"),
@@ -112,6 +143,10 @@ CELL_CALLS = {
     "x": ((CELL, (STATE.h[0], STATE.c[0]), X), ValueError, r"x: expected \[B, I\] or, unbatched, \[I\], got \[5, 6, 3\]"),
     "input_size": ((CELL, (STATE.h[0], STATE.c[0]), jnp.zeros((B, 7))), ValueError, r"x: expected \[B, I\] with I = 3"),
     "state": ((CELL, (STATE.h[0], STATE.c[0, :2]), X[0]), ValueError, r"state.c: expected \[B, H\] = \[6, 4\], got \[2, 4\]"),
+    "x before the state": ((CELL, X[0], (STATE.h[0], STATE.c[0])), TypeError, r"state, x: expected the state before x, got x = tuple. .*lstm_cell\(params, \(h, c\), x\)"),
+    "results as h and c": ((CELL, (STATE, STATE.h[0]), X[0]), TypeError, r"state.h: expected an array, got LSTMState. lstm_cell returns \(state, output\), and a state is \(h, c\)"),
+    "packed": ((CELL, STATE, PackedSequence(0, 0, None, 0)), TypeError, r"x: expected an array, got PackedSequence. Pad it"),
+    "a module": ((jaxlstm.LSTMCell(I, H), STATE, X[0]), TypeError, r"params: .*interop.from_torch\(module\)"),
     "no state": ((CELL, None, X[0]), TypeError, r"state: expected LSTMState"),
 }  # fmt: skip
 
@@ -138,6 +173,22 @@ def test_lstm_cell_refuses(name):
 def test_init_refuses(changes, error, words):
     with pytest.raises(error, match=words):
         jaxlstm.init_lstm(jax.random.key(0), **{"input_size": 3, "hidden_size": 4} | changes)
+
+
+INITS = {
+    "init_lstm": lambda: jaxlstm.init_lstm(12, 24, 2),  # pyright: ignore[reportArgumentType]
+    "init_lstm_cell": lambda: jaxlstm.init_lstm_cell(12, 24, 2),  # pyright: ignore[reportArgumentType]
+    "init_gru": lambda: jaxlstm.init_gru(12, 24, 2),  # pyright: ignore[reportArgumentType]
+    "init_gru_cell": lambda: jaxlstm.init_gru_cell(12, 24, 2),  # pyright: ignore[reportArgumentType]
+}
+
+
+@pytest.mark.parametrize("name", INITS)
+def test_init_without_a_key_is_refused(name):
+    with pytest.raises(
+        TypeError, match=r"key: expected one jax.random key, got int 12. Pass jax.random.key\(0\) first"
+    ):
+        INITS[name]()
 
 
 @pytest.mark.parametrize(

@@ -65,14 +65,14 @@ CALLS = {
     "y's shape": (cell_of(lambda state, y: (state, y[:2])), ONE, {}, ValueError, f"y from {RULE}: expected [H] = float32[4], got float32[2]. "),
     "y a tree": (cell_of(lambda state, y: (state, (y, y))), ONE, {}, ValueError, f"y from {RULE}: expected [H] = float32[4], got tuple. "),
     # Parameters, states and options.
-    "rows": (GRU, ONE, {}, ValueError, "params[0][0].weight_ih_l0: expected [3H, I], got [16, 3]. Rows are the 3 gates of the cell gru, H each."),
+    "rows": (GRU, ONE, {}, ValueError, "params[0][0].weight_ih_l0: expected [3H, I], got 4H rows: [16, 3]. These are an LSTM's: jaxlstm.lstm takes them, and explain and fold with cell=jaxlstm.cells.LSTM."),
     "weight_hh's rows": (
         GRU, ((GRUS[0][0]._replace(weight_hh=jnp.zeros((16, 4))),),), {}, ValueError,
         "params[0][0].weight_hh_l0: expected [3H, P] = [12, 4], got [16, 4]. All parameters of a cell must agree in H, P and I. The cell gru has G = 3",
     ),
     "extra": (GRU, ((GRUS[0][0]._replace(extra="a"),),), {}, TypeError, "params[0][0].extra_l0: expected a pytree of arrays, got str."),
     "one cell": (GRU, GRUS[0][0], {}, TypeError, "params: expected LSTMParams, a tuple over layers of a tuple over directions of CellParams, got CellParams. Make it with init_fold"),
-    "an LSTM's state": (GRU, GRUS, {"state": LSTMState(X[:2], X[:2])}, TypeError, "state: expected HiddenState(h) or a tuple (h,), got LSTMState. It is the state of the cell gru."),
+    "an LSTM's state": (GRU, GRUS, {"state": LSTMState(X[:2], X[:2])}, TypeError, "state: expected HiddenState(h) or a tuple (h,), got LSTMState. It is the state of the cell gru. It is h alone: "),
     "h alone": (GRU, GRUS, {"state": jnp.zeros((2, B, H))}, TypeError, "state: expected HiddenState(h) or a tuple (h,), got ArrayImpl"),
     "h's shape": (GRU, GRUS, {"state": (jnp.zeros((1, B, H)),)}, ValueError, "state.h: expected [L*D, B, P] = [2, 6, 4], got [1, 6, 4]"),
     "another field's rows": (
@@ -100,11 +100,12 @@ def test_fold_refuses(name):
 
 
 GRU_CALLS = {
-    "lstm's state": (lambda: jaxlstm.gru(GRUS, X, (X[:2], X[:2])), TypeError, "state: expected HiddenState(h) or a tuple (h,), got tuple. It is the state of the cell gru."),  # pyright: ignore[reportArgumentType]
+    "lstm's state": (lambda: jaxlstm.gru(GRUS, X, (X[:2], X[:2])), TypeError, "state: expected HiddenState(h) or a tuple (h,), got tuple. It is the state of the cell gru. It is h alone: gru and gru_cell take h itself, fold takes (h,)."),  # pyright: ignore[reportArgumentType]
     "a cell's state": (lambda: jaxlstm.gru_cell(GRUS[0][0], jnp.zeros((2, H)), X[0]), ValueError, "state.h: expected [B, P] = [6, 4], got [2, 4]"),
     "a stack for a cell": (lambda: jaxlstm.gru_cell(GRUS, jnp.zeros((2, H)), X[0]), TypeError, "params: expected CellParams, got tuple. Make it with"),  # pyright: ignore[reportArgumentType]
     "pallas": (lambda: jaxlstm.gru(GRUS, X, implementation="pallas"), NotImplementedError, "it computes the LSTM, not the cell gru"),
-    "lstm of a gru": (lambda: jaxlstm.lstm(GRUS, jnp.zeros((T, B, I))), ValueError, "weight_hh_l0: expected [4H, P] = [12, 3], got [12, 4]"),
+    "lstm of a gru": (lambda: jaxlstm.lstm(GRUS, jnp.zeros((T, B, I))), ValueError, "weight_ih_l0: expected [4H, I], got 3H rows: [12, 3]. These are a GRU's: jaxlstm.gru takes them, and explain and fold with cell=jaxlstm.cells.GRU."),
+    "explain of a gru": (lambda: jaxlstm.explain(GRUS, X), ValueError, "explain and fold with cell=jaxlstm.cells.GRU."),
     "init_fold": (lambda: jaxlstm.init_fold(jax.random.key(0), "gru", 3, 4), TypeError, "cell: expected a jaxlstm.Cell, got str"),  # pyright: ignore[reportArgumentType]
     "sizes": (lambda: jaxlstm.init_gru(jax.random.key(0), 3, 0), ValueError, "hidden_size: expected an integer of at least 1, got 0"),
     "clip": (lambda: jaxlstm.cells.lstm(clip=-1), ValueError, "clip: expected a bound above 0, got -1. None is for no bound."),

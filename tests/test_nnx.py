@@ -174,6 +174,12 @@ def test_tabulate():
     assert "Total Parameters: 200" in nnx.tabulate(cell, rand(B, IN))
 
 
+@pytest.mark.parametrize("kind", [jaxlstm.nnx.LSTM, jaxlstm.nnx.LSTMCell, jaxlstm.nnx.GRU, jaxlstm.nnx.GRUCell])
+def test_a_seed_is_no_rngs(kind):
+    with pytest.raises(TypeError, match=r"rngs: expected nnx.Rngs, got int. Pass rngs=nnx.Rngs\(0\)"):
+        kind(IN, H, rngs=0)
+
+
 @pytest.mark.parametrize("kind", [jaxlstm.nnx.LSTM, jaxlstm.nnx.LSTMCell])
 def test_leaves_become_parameters_and_back(kind):
     module = kind(IN, H, rngs=nnx.Rngs(0))
@@ -189,3 +195,25 @@ def test_leaves_become_parameters_and_back(kind):
         jaxlstm.from_named_parameters(nnx.state(module, nnx.Param)), jax.tree.map(lambda a: 2 * a, expected)
     )
     assert not np.allclose(module(x)[0], before[0])
+
+
+SURPLUS = {
+    "a layer": ({"num_layers": 2}, {}, "bias_hh_l1, bias_ih_l1, weight_hh_l1, weight_ih_l1"),
+    "a direction": ({"bidirectional": True}, {}, "bias_hh_l0_reverse"),
+    "biases": ({}, {"bias": False}, "bias_hh_l0, bias_ih_l0"),
+}
+
+
+@pytest.mark.parametrize("name", SURPLUS)
+def test_weights_without_a_place_are_refused(name):
+    theirs, ours, surplus = SURPLUS[name]
+    leaves = jaxlstm.named_parameters(jaxlstm.init_lstm(jax.random.key(0), IN, H, **theirs))
+    words = f"params: expected the parameters of LSTM: weight_ih_l0, .*, got besides them {surplus}"
+    x = rand(T, B, IN)
+    with pytest.raises(ValueError, match=words):
+        jax.eval_shape(jaxlstm.LSTM(IN, H, **ours).apply, {"params": leaves}, x)
+
+    module = jaxlstm.nnx.LSTM(IN, H, **ours, rngs=nnx.Rngs(0))
+    nnx.update(module, leaves)
+    with pytest.raises(ValueError, match=words):
+        module(x)

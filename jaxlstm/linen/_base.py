@@ -86,6 +86,7 @@ class OneCell(_flax.NotFlaxsCell, nn.Module):
 
 def _declare(module: Any, shapes: dict[str, tuple]) -> dict[str, Any]:
     """The module's parameters by name, drawn if it is being initialized."""
+    _flax.refuse_surplus(module, module.variables.get("params", {}), shapes)
     starts = (module.weight_init, module.bias_init, module.weight_hh_init, module.bias_hh_init)
     return {
         name: module.param(name, initializer(name, module.hidden_size, *starts), shape, module.param_dtype)

@@ -10,6 +10,7 @@ import jax
 from flax import nnx
 
 from jaxlstm import _flax
+from jaxlstm._check import refuse
 from jaxlstm._init import Initializer, initializer
 
 
@@ -97,6 +98,7 @@ def set_up_cell(module: Any, rngs: nnx.Rngs, *starts: Initializer | None, **sett
 
 def run(function: Callable, module: Any, x: Any, state: Any, **options: Any) -> Any:
     """A stack's call, by `jaxlstm.lstm` or its like."""
+    _flax.refuse_surplus(module, vars(module), _flax.shapes(module))
     leaves: dict[str, Any] = {name: getattr(module, name)[...] for name in _flax.shapes(module)}
     leaves |= {name: getattr(module, name).get_value() for name in _flax.extra_names(module)}
     # Only a call that drops may draw a key: drawing one changes the stream, which jit must then hand back.
@@ -106,12 +108,15 @@ def run(function: Callable, module: Any, x: Any, state: Any, **options: Any) -> 
 
 def run_cell(function: Callable, module: Any, x: Any, state: Any) -> Any:
     """A cell's call, by `jaxlstm.lstm_cell` or its like."""
+    _flax.refuse_surplus(module, vars(module), _flax.one_cells_shapes(module))
     leaves: dict[str, jax.Array] = {name: getattr(module, name)[...] for name in _flax.one_cells_shapes(module)}
     return _flax.run_cell(function, module, leaves, x, state)
 
 
 def _declare(module: Any, shapes: dict[str, tuple], rngs: nnx.Rngs, *starts: Initializer | None) -> None:
     """Draw the module's parameters and set them as its attributes."""
+    if not isinstance(rngs, nnx.Rngs):
+        refuse("rngs", "nnx.Rngs", type(rngs).__name__, "Pass rngs=nnx.Rngs(0).", TypeError)
     for name, shape in shapes.items():
         draw = initializer(name, module.hidden_size, *starts)
         setattr(module, name, nnx.Param(draw(rngs.params(), shape, module.param_dtype)))
