@@ -210,12 +210,17 @@ def kernels(one: tuple) -> dict:
             jax.jit(functools.partial(jaxlstm.lstm, implementation="pallas"))(params, x)
         except NotImplementedError as error:
             report["not by rows"]["refused"] = str(error)
+    with table_of(entry):  # Over the axis "model" XLA shares it out, inside of what `shard_map` has.
+        specs: Any = {"in_specs": input_spec(), "out_specs": (input_spec(), state_specs()), "axis_names": {"batch"}}
+        some = jax.shard_map(functools.partial(jaxlstm.lstm, params), mesh=mesh_of(4, 2), check_vma=False, **specs)
+        found = differences(jax.jit(some)(arguments[2]), wanted)
+        report["by rows of some axes"] = {"differences": found, "left to xla": not calls}
     return report
 
 
 def test_eight_devices_agree_with_one():
     report = report_of(__file__, 8)
-    assert len(report) == sum(map(len, CASES.values())) + 1 + 5
+    assert len(report) == sum(map(len, CASES.values())) + 1 + 6
     for name, found in report.items():
         assert max(found["differences"]) < 1e-5, name
         assert not found.get("travels"), name
@@ -224,6 +229,7 @@ def test_eight_devices_agree_with_one():
             shares, share = found["held"]
             assert set(shares) == {share}, name
     assert report["not by rows"]["left to xla"]
+    assert report["by rows of some axes"]["left to xla"]
     assert "XLA can't share it out over devices" in report["not by rows"]["refused"]
 
 
