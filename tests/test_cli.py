@@ -146,7 +146,7 @@ BAD = {
     "steps 0": (["text.txt", "--steps", "0"], "'--steps': 0 is not in the range x>=1"),
     "hidden -1": (["text.txt", "--hidden", "-1"], "'--hidden': -1 is not in the range x>=1"),
     "window 1.5": (["text.txt", "--window", "1.5"], "'--window': '1.5' is not a valid integer"),
-    "rate NaN": (["text.txt", "--learning-rate", "nan"], "'--learning-rate': nan is not a finite number"),
+    "rate NaN": (["text.txt", "--lr", "nan"], "'--learning-rate' / '--lr': nan is not a finite number"),
     "clip infinite": (["text.txt", "--clip", "inf"], "'--clip': inf is not a finite number"),
     "warm-up 2": (["text.txt", "--warmup", "2"], "'--warmup': 2.0 is not in the range 0<=x<=1"),
     "dropout 1.5": (["text.txt", "--layers", "2", "--dropout", "1.5"], "'--dropout': 1.5 is not in the range 0<=x<=1"),

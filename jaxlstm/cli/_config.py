@@ -36,8 +36,8 @@ _POSITIVE = FiniteRange(min=0, min_open=True)
 _SHARE = FiniteRange(0, 1)
 
 
-def _option(default: Any, type: click.ParamType, text: str) -> Any:
-    return dataclasses.field(default=default, metadata={"type": type, "help": text})
+def _option(default: Any, type: click.ParamType, text: str, *also: str) -> Any:
+    return dataclasses.field(default=default, metadata={"type": type, "help": text, "also": also})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ class TrainConfig:
     )
     batch: int = _option(16, _COUNT, "Stretches of text B read side by side.")
     window: int = _option(64, _COUNT, "Characters T of truncated backpropagation; the state carries on past them.")
-    learning_rate: float = _option(6e-3, _POSITIVE, "Peak learning rate of AdamW.")
+    learning_rate: float = _option(6e-3, _POSITIVE, "Peak learning rate of AdamW.", "--lr")
     warmup: float = _option(0.05, _SHARE, "Share of the steps in which the rate rises; then it falls as a cosine.")
     weight_decay: float = _option(1e-4, FiniteRange(min=0), "Weight decay of AdamW.")
     clip: float = _option(1.0, _POSITIVE, "Largest global norm of the gradients; larger ones are scaled down.")
@@ -87,6 +87,7 @@ def train_options(command: Command) -> Command:
     for field in reversed(dataclasses.fields(TrainConfig)):
         command = click.option(
             flag(field.name),
+            *field.metadata["also"],
             type=field.metadata["type"],
             default=field.default,
             show_default=True,
