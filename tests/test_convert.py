@@ -267,12 +267,10 @@ def test_what_cannot_be_done_is_said_in_one_error(tmp_path):
         assert refused(command, absent, *words) == f"{absent}: No such file or directory."
     assert refused(inspect, tmp_path / "model.txt").startswith(f"{tmp_path}/model.txt: expected a name that ends in")
     assert refused(convert, path, tmp_path / "out.txt").startswith(f"{tmp_path}/out.txt: expected a name that ends in")
-    assert refused(convert, path, tmp_path / "a.npz", "--prefix", "x").startswith(
-        f"{path}: --prefix: no LSTM 'x', only"
-    )
+    words = f"{path}: --prefix: no LSTM 'x', only"
+    assert refused(convert, path, tmp_path / "a.npz", "--prefix", "x").startswith(words)
     assert refused(convert, path, tmp_path / "a.npz", "--node", "x") == f"{path}: its LSTM is chosen by --prefix."
-    folder = tmp_path / "no"
-    # Even of what can't be read: it is said first.
+    folder = tmp_path / "no"  # It is missed before IN is read.
     assert refused(convert, absent, folder / "a.npz") == f"{folder}/a.npz: there is no folder {folder}. Make it first."
     assert "projection" in refused(convert, path, tmp_path / "a.onnx", "--prefix", "")
     assert "projection" in refused(convert, path, tmp_path / "a.keras", "--prefix", "")
@@ -287,7 +285,6 @@ def test_what_cannot_be_done_is_said_in_one_error(tmp_path):
     ("ending", "library", "install"),
     [
         ("pt", "torch", "torch"),
-        ("pth", "torch", "torch"),
         ("onnx", "onnx", "'jaxlstm[onnx]'"),
         ("h5", "keras", "'jaxlstm[keras]'"),
         ("keras", "keras", "'jaxlstm[keras]'"),

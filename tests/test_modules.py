@@ -282,10 +282,8 @@ def test_a_learned_state_starts_and_resets(build, batch):
 
 @both
 def test_checkpoint_every_and_unroll_are_lstms(build):
-    x = rand(T, B, IN)
-
     def program(call):
-        return str(jax.make_jaxpr(jax.grad(lambda x: call(x)[0].sum()))(x))
+        return str(jax.make_jaxpr(jax.grad(lambda x: call(x)[0].sum()))(rand(T, B, IN)))
 
     for options in ({"checkpoint_every": 2}, {"unroll": 3}):
         leaves, call, *_ = build("LSTM", IN, H, implementation="xla", **options)
