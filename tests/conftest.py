@@ -19,8 +19,10 @@ from runs import OPTIONS, TEXT
 from strict import strictly
 
 strictly()
+# Under nohup, or in the background, the processes that tests start would be deaf to these.
 if hasattr(signal, "SIGHUP"):
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # Under nohup the processes that tests start would be deaf to it.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 jax.config.update("jax_disable_most_optimizations", True)
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
