@@ -17,11 +17,28 @@ class Fold(Stack):
     """`jaxlstm.fold` of a cell of one's own as a Linen module: `apply(variables, x, state=None, ...)`.
 
     Its parameters are flat leaves under PyTorch's names, as `LSTM`'s, of G*H rows, and the rule's own, `extra_l0`,
-    `extra_l0_reverse`, ..., trees as `cell.init_extra` makes them. Attributes are those of `LSTM`, but for these two.
+    `extra_l0_reverse`, ..., trees as `cell.init_extra` makes them.
 
     Attributes:
         cell: the rule and what goes with it.
+        input_size: I.
+        hidden_size: H.
+        num_layers: L.
+        bias: whether the cells have their two biases.
+        batch_first: whether x, output and resets have B before T; states never move.
+        dropout: share of each layer's output but the last that is zeroed when not deterministic.
+        bidirectional: whether each layer also runs in reverse (D = 2).
+        proj_size: P, less than H; 0 for no projection.
+        dtype: what x and parameters are cast to before the run; None for their common dtype.
+        param_dtype: dtype of the parameters.
         implementation: as in `jaxlstm.fold`.
+        weight_init: initializer `(key, shape, dtype)` of each weight, as in `LSTM`; None for U(-1/sqrt(H), 1/sqrt(H)).
+        bias_init: the same for both biases.
+        weight_hh_init: the same for W_hh alone; None for `weight_init`.
+        bias_hh_init: the same for b_hh alone; None for `bias_init`.
+        checkpoint_every: k to keep only every k-th state for the backward pass.
+        unroll: steps that one iteration of the loop takes.
+        deterministic: False to drop, True not to; None leaves it to the call.
 
     Raises:
         ValueError: when built, a size or rate out of range.

@@ -16,11 +16,26 @@ class GRU(Stack):
     """`torch.nn.GRU` as an NNX module: `gru(x, h_0=None, ...) -> (output, h_n)`.
 
     Its parameters are flat `nnx.Param` attributes under PyTorch's names, as `LSTM`'s, of 3H rows: gates r, z, n. What
-    that says of training mode, `nnx.Sequential` and `from_named_parameters` holds here. Arguments are those of `LSTM`,
-    but for `proj_size`, which it has not, and this one.
+    that says of training mode, `nnx.Sequential` and `from_named_parameters` holds here.
 
     Args:
+        input_size: I.
+        hidden_size: H.
+        num_layers: L.
+        bias: whether the cells have their two biases.
+        batch_first: whether x, output and resets have B before T; states never move.
+        dropout: share of each layer's output but the last that is zeroed in training mode.
+        bidirectional: whether each layer also runs in reverse (D = 2).
+        dtype: what x and parameters are cast to before the run; None for their common dtype.
+        param_dtype: dtype of the parameters.
         implementation: None, "native" or "xla".
+        weight_init: initializer `(key, shape, dtype)` of each weight, as in `LSTM`; None for U(-1/sqrt(H), 1/sqrt(H)).
+        bias_init: the same for both biases.
+        weight_hh_init: the same for W_hh alone; None for `weight_init`.
+        bias_hh_init: the same for b_hh alone; None for `bias_init`.
+        checkpoint_every: k to keep only every k-th state for the backward pass.
+        unroll: steps that one iteration of the loop takes.
+        rngs: `nnx.Rngs` with the stream `params`, and `dropout` if dropout acts anywhere.
 
     Raises:
         ValueError: a size or rate out of range.
@@ -118,7 +133,18 @@ class GRUCell(OneCell):
     """`torch.nn.GRUCell` as an NNX module: `cell(x, h=None) -> h`.
 
     Its parameters are `nnx.Param` attributes under PyTorch's names, gates r, z, n. It is no cell for Flax's `nnx.RNN`.
-    Arguments are those of `LSTMCell`.
+
+    Args:
+        input_size: I.
+        hidden_size: H.
+        bias: whether the cell has its two biases.
+        dtype: what x, h and parameters are cast to; None for their common dtype.
+        param_dtype: dtype of the parameters.
+        weight_init: initializer `(key, shape, dtype)` of each weight, as in `LSTM`; None for U(-1/sqrt(H), 1/sqrt(H)).
+        bias_init: the same for both biases.
+        weight_hh_init: the same for W_hh alone; None for `weight_init`.
+        bias_hh_init: the same for b_hh alone; None for `bias_init`.
+        rngs: `nnx.Rngs` with the stream `params`.
 
     Raises:
         ValueError: a size out of range.
