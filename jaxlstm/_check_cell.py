@@ -162,10 +162,9 @@ def check_state(
     widths = {"h": ("P", sizes.output_size)} | ({"c": ("H", sizes.hidden_size)} if cell.state is LSTMState else {})
     for field, value in zip(fields, state, strict=True):
         if field in widths and isinstance(value, cell.state):
-            results = "lstm returns (output, state)" if "L*D" in leading else "lstm_cell returns (state, output)"
-            refuse(
-                f"{argument}.{field}", "an array", kind, f"{results}, and a state is ({', '.join(fields)}).", TypeError
-            )
+            results = "(output, state)" if "L*D" in leading else "(state, output)"
+            mend = f"A call returns {results}, and a state is ({', '.join(fields)})."
+            refuse(f"{argument}.{field}", "an array", kind, mend, TypeError)
     mend = "States are not broadcast over the batch, and batch_first does not move their axes."
 
     def check(field: str, value: Any) -> jax.Array:

@@ -110,9 +110,6 @@ def one_step(cell: Cell, params: CellParams, state: Any, x: jax.typing.ArrayLike
     """The state after one step of x `[B, I]`, or `[I]`, in the container of the one given."""
     sizes = _check_cell.check_cell_params(params, cell=cell)
     _check.refuse_packed(x)
-    if isinstance(x, tuple | list) and not isinstance(state, tuple | list):
-        mend = "The order is that of jax.lax.scan: lstm_cell(params, (h, c), x)."
-        _check.refuse("state, x", "the state before x", f"x = {type(x).__name__}", mend, TypeError)
     x = _check.check_x(x, "B, I", "I", sizes.input_size)
     before = _check_cell.check_state(state, "B, " if x.ndim == 2 else "", x.shape[:-1], sizes, cell)
     return like_given(state, _step(cell, params, before, x))

@@ -44,6 +44,9 @@ def lstm_cell(params: LSTMCellParams, state: StateT, x: jax.typing.ArrayLike) ->
     >>> y.shape
     (2, 5)
     """
+    if isinstance(x, tuple | list) and not isinstance(state, tuple | list):
+        mend = "The order is that of jax.lax.scan: lstm_cell(params, (h, c), x)."
+        _check.refuse("state, x", "the state before x", f"x = {type(x).__name__}", mend, TypeError)
     after = one_step(LSTM, params, state, x)
     return after, after[0]
 

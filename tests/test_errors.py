@@ -97,7 +97,7 @@ LSTM_CALLS = {
     "reset_state's axes": ((PARAMS, X), {"reset_state": (STATE.h[:, 0], STATE.c[:1, 0])}, ValueError, r"reset_state.c: expected \[L\*D, H\] = \[2, 4\], got \[1, 4\]"),
     "reset_state's rows": ((PARAMS, X), {"reset_state": (STATE.h[:, :2], STATE.c)}, ValueError, r"reset_state.h: expected \[L\*D, B, P\] = \[2, 6, 4\], got \[2, 2, 4\]"),
     "integer state": ((PARAMS, X, (STATE.h.astype(int), STATE.c)), {}, TypeError, r"state.h: expected one of float32"),
-    "results swapped": ((PARAMS, X, (X, STATE)), {}, TypeError, r"state.c: expected an array, got LSTMState. lstm returns \(output, state\)"),
+    "results swapped": ((PARAMS, X, (X, STATE)), {}, TypeError, r"state.c: expected an array, got LSTMState. A call returns \(output, state\)"),
     # lengths
     "too long": ((PARAMS, X), {"lengths": np.array([1, 2, 3, 4, 5, 6])}, ValueError, r"lengths: expected values from 0 to T = 5, got 6"),
     "negative": ((PARAMS, X), {"lengths": [1, -2, 3, 4, 5, 5]}, ValueError, r"lengths: expected values from 0 to T = 5, got -2"),
@@ -144,7 +144,7 @@ CELL_CALLS = {
     "input_size": ((CELL, (STATE.h[0], STATE.c[0]), jnp.zeros((B, 7))), ValueError, r"x: expected \[B, I\] with I = 3"),
     "state": ((CELL, (STATE.h[0], STATE.c[0, :2]), X[0]), ValueError, r"state.c: expected \[B, H\] = \[6, 4\], got \[2, 4\]"),
     "x before the state": ((CELL, X[0], (STATE.h[0], STATE.c[0])), TypeError, r"state, x: expected the state before x, got x = tuple. .*lstm_cell\(params, \(h, c\), x\)"),
-    "results as h and c": ((CELL, (STATE, STATE.h[0]), X[0]), TypeError, r"state.h: expected an array, got LSTMState. lstm_cell returns \(state, output\), and a state is \(h, c\)"),
+    "results as h and c": ((CELL, (STATE, STATE.h[0]), X[0]), TypeError, r"state.h: expected an array, got LSTMState. A call returns \(state, output\), and a state is \(h, c\)"),
     "packed": ((CELL, STATE, PackedSequence(0, 0, None, 0)), TypeError, r"x: expected an array, got PackedSequence. Pad it"),
     "a module": ((jaxlstm.LSTMCell(I, H), STATE, X[0]), TypeError, r"params: .*interop.from_torch\(module\)"),
     "no state": ((CELL, None, X[0]), TypeError, r"state: expected LSTMState"),

@@ -74,6 +74,15 @@ def _is_single(operands: Operands) -> bool:
     return operands.x.shape[1] == 1 and operands.params.weight_hr is None
 
 
+def _weights(operands: Operands, *, transposed: bool, groups: int = 1) -> tuple[jax.Array | None, ...]:
+    """W_ih, W_hh and W_hr as the kernels read them: packed, or as they lie for a single step."""
+    w_ih, w_hh, _, _, w_hr, _ = operands.params
+    if _is_single(operands):
+        return w_ih, w_hh, w_hr
+    of_gates = (_pack(w, transposed=transposed, groups=groups) for w in (w_ih, w_hh))
+    return *of_gates, _pack(w_hr, transposed=transposed)
+
+
 def _sizes(operands: Operands) -> dict[str, int]:
     """By the letters of the project's legend, and M."""
     params, x, state = operands
@@ -109,16 +118,9 @@ def forward(
     sizes = _sizes(operands)
     M, T, B, _, H, P, G = sizes.values()
     has_c, single = isinstance(state, LSTMState), _is_single(operands)
-    weights = params.weight_ih, params.weight_hh, None
-    if not single:
-        weights = (
-            _pack(params.weight_ih, transposed=True, groups=G),
-            _pack(params.weight_hh, transposed=True, groups=G),
-            _pack(params.weight_hr, transposed=True),
-        )
     y, h, c, gates, c_before = _call(
         "forward",
-        [x, *_h_and_c(state), *masks, *weights, _bias_of_sums(params, H)],
+        [x, *_h_and_c(state), *masks, *_weights(operands, transposed=True, groups=G), _bias_of_sums(params, H)],
         [
             (M, T, B, P),
             (M, B, P),
@@ -140,17 +142,10 @@ def backward(operands: Operands, masks: Masks, y, residuals: Residuals, cotangen
     M, T, B, I, H, P, G = sizes.values()  # noqa: E741
     d_y, d_end = cotangents
     projected, has_c, single = params.weight_hr is not None, isinstance(state, LSTMState), _is_single(operands)
-    weights = params.weight_ih, params.weight_hh, None
-    if not single:
-        weights = (
-            _pack(params.weight_ih, transposed=False),
-            _pack(params.weight_hh, transposed=False),
-            _pack(params.weight_hr, transposed=False),
-        )
     arguments = [x, *_h_and_c(state), *masks]
     d_x, d_h, d_c, d_z, m, d_m = _call(
         "backward",
-        [*arguments, *weights, y, *residuals, d_y, *_h_and_c(d_end)],
+        [*arguments, *_weights(operands, transposed=False), y, *residuals, d_y, *_h_and_c(d_end)],
         [
             (M, T, B, I),
             (M, B, P),

@@ -62,8 +62,9 @@ struct Backward {
   const float *d_y, *d_h, *d_c;     // [T, B, P], [B, P], [B, H]: cotangents of the results
   const float *y, *gates, *c_before;  // as forward gave them
   float *d_x, *d_h0, *d_c0;         // [T, B, I], [B, P], [B, H]
-  float* d_z;                       // [T, B, 4H] of the sums; may be `gates`, unless single. Unset at padding, as are
-  float *d_m, *m;                   // these: [T, B, P], and [T, B, H] or `c_before`; h = W_hr m. Null without projection.
+  float* d_z;                       // [T, B, 4H] of the sums; may be `gates`, unless single
+  float *d_m, *m;                   // [T, B, P], and [T, B, H] or `c_before`: h = W_hr m. Null without projection.
+                                    // All three are unset at padding.
 };
 
 struct Weights {
