@@ -45,7 +45,8 @@ Keras runs on JAX, its backend here"""
 
 SHARE_ABOVE = (
     "A share above 100 %: the plain product is JAX's own, of two {size} x {size} matrices, and no upper bound. \
-Matrices of other sizes, in caches or in other kernels, may be multiplied at a higher rate."
+Matrices of other sizes, in caches or in other kernels, may be multiplied at a higher rate; its own rounds may also \
+have been disturbed."
 )
 
 
