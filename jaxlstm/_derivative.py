@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import jaxpr_as_fun
 
 from jaxlstm import _gru_cell, _lstm_cell
 from jaxlstm._floats import floats, joined
@@ -52,7 +53,7 @@ def of_cell(cell: Cell, extra: Any, state: Any, hidden_size: int) -> Rule:
         return BY_HAND[cell.rule]
     one_row = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[:-1], a.dtype), state)
     adds, ignores_h = _uses(cell, jax.tree.map(_shape, extra), one_row, hidden_size)
-    rows = jax.vmap(cell.rule, in_axes=(None, -1, -1, -1), out_axes=-1)
+    rows = jax.vmap(_without_squeeze(cell.rule), in_axes=(None, -1, -1, -1), out_axes=-1)
 
     def apply(extra, state, sums: GateInputs):
         x, h = sums.x, jnp.zeros_like(sums.x) if sums.h is None else sums.h
@@ -144,6 +145,28 @@ BY_HAND = {
     _gru_cell.gru: Rule(_gru_merge, False, _gru_run, _gru_tangent, _gru_output, None),
 }
 """The rules of which the gates' derivative is written by hand."""
+
+
+def _without_squeeze(rule: Callable) -> Callable:
+    """The rule, with `unstack` where it has `squeeze`, as in `i, f, g, o = x_sums + h_sums`.
+
+    `jax.vmap` of `squeeze` brings the mapped axis to the front, which transposes each gate: 1.15 of the time to train.
+    """
+    unstack = jax.make_jaxpr(jnp.unstack)(jnp.zeros(1)).eqns[0].primitive
+
+    def replaced(equation):
+        if equation.primitive.name != "squeeze" or len(equation.params["dimensions"]) != 1:
+            return equation
+        (axis,) = equation.params["dimensions"]
+        return equation.replace(primitive=unstack, params={"axis": axis})
+
+    def of_row(*args):
+        closed, result = jax.make_jaxpr(rule, return_shape=True)(*args)
+        closed = closed.replace(jaxpr=closed.jaxpr.replace(eqns=[replaced(e) for e in closed.jaxpr.eqns]))
+        leaves = jaxpr_as_fun(closed)(*jax.tree.leaves(args))
+        return jax.tree.unflatten(jax.tree.structure(result), leaves)
+
+    return of_row
 
 
 def _uses(cell: Cell, extra: Any, state: Any, hidden_size: int) -> tuple[bool, bool]:

@@ -105,6 +105,30 @@ def test_sums_are_added_only_where_the_rule_adds_them(name):
     np.testing.assert_allclose(jaxlstm.fold(cell, params, x)[1].h[0], h, rtol=0, atol=2e-6)
 
 
+# As people take the gates out of one array.
+TAKEN = {
+    "unpacked": lambda sums: sums,
+    "indexed": lambda sums: [sums[k] for k in range(4)],
+    "split": lambda sums: [a.squeeze(0) for a in jnp.split(sums, 4)],
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_no_gate_of_ones_own_rule_is_transposed(name):
+    def rule(extra, state, x_sums, h_sums):
+        i, f, g, o = TAKEN[name](x_sums + h_sums)
+        return lstm(extra, state, jnp.stack([i, f, g, o]), 0)
+
+    params, x = jaxlstm.init_lstm(jax.random.key(0), I, H), jnp.ones((T, B, I))
+
+    def transposes(cell):
+        loss = lambda params, x: jaxlstm.fold(cell, params, x, implementation="xla")[0].sum()  # noqa: E731
+        program = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(params, x).as_text()
+        return sorted(line.split("->")[1] for line in program.splitlines() if "stablehlo.transpose" in line)
+
+    assert transposes(Cell(rule, num_gates=4)) == transposes(jaxlstm.cells.LSTM)
+
+
 @pytest.mark.parametrize("shape", [(1, B, I), (T, 0, I)], ids=["T = 1", "B = 0"])
 def test_a_single_step_and_a_batch_of_no_row(shape):
     """As the beginning of a longer run is, which a loop takes: the value, and the gradients."""
