@@ -42,8 +42,8 @@ struct Layer {
 
 struct Pack {
   Index K, N;
-  bool transposed;          // the matrix lies in memory as [N, K]
-  Index groups;         // of columns, each padded with zeros to LANES: G where gates are to lie apart
+  bool transposed;  // the matrix lies in memory as [N, K]
+  Index groups;     // of columns, each padded with zeros to LANES: G where gates are to lie apart
   const float* matrix;
   float* packed;
 };
