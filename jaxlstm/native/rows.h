@@ -34,14 +34,15 @@ inline Index length(const Layer& layer, Index b) {
 inline Index step(const Layer& layer, Index taken) { return layer.reverse ? layer.T - 1 - taken : taken; }
 
 // Whether W_hh is read from its end at step t: steps take turns, so that each begins with what the one before has left
-// in the cache. For B = 1 row that is 9 % of the time forward at H = 64, and 5 % at H = 256.
+// in the cache. For B = 1 row that is 6 % of the time, at H = 64 and at H = 256.
 inline bool to_and_fro(Index t) { return t % 2 != 0; }
 
 // How many cells, steps of rows, at most are multiplied at once where no state is waited for: as many as leave their
-// result in the cache. Grows with the rows, as the room that it is taken for must.
+// result in the cache, but so many that W_ih is not read too often: 0.91 of the time at B, I, H = 32, 512, 512. Grows
+// with the rows, as the room that it is taken for must.
 inline Index cells_at_once(const Layer& layer, Index rows, Index columns) {
   constexpr Index FLOATS = 32 * 1024;
-  return larger(rows, smaller(layer.T * rows, FLOATS / columns));
+  return larger(rows, smaller(layer.T * rows, larger(FLOATS / columns, layer.I / 8)));
 }
 
 // Calls f(b) for each row that takes step t.
