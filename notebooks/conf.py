@@ -9,8 +9,10 @@ import click
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from latex2mathml.converter import convert
+from sphinx import addnodes
 from sphinx.pycode import ModuleAnalyzer
 
+from jaxlstm import linen
 from jaxlstm.cli._door import COMMANDS, command_of
 
 project = "jaxlstm"
@@ -95,6 +97,17 @@ def constructor(_app, what, name, obj, _options, signature, returned):
     return f"({', '.join(shown)})", returned
 
 
+def names_of_ours_are_links(_app, doctree) -> None:
+    """`jaxlstm.lstm` in a text is a link here, and plain code where the page is read as a file."""
+    for code in list(doctree.findall(nodes.literal)):
+        if re.fullmatch(r"jaxlstm(\.\w+)+", target := code.astext()):
+            if target.partition(".")[2] in linen.__all__:  # At hand in jaxlstm too, and described where they stand.
+                target = target.replace("jaxlstm", "jaxlstm.linen")
+            link = addnodes.pending_xref("", refdomain="py", reftype="obj", reftarget=target, refwarn=True)
+            code.replace_self(link)
+            link += code
+
+
 class CommandLineHelp(Directive):
     """What `jaxlstm COMMAND --help` prints, for every command."""
 
@@ -137,5 +150,6 @@ def setup(app) -> None:
     app.connect("autodoc-process-docstring", described_where_it_stands, priority=400)
     app.connect("autodoc-process-docstring", plain_text)
     app.connect("autodoc-process-signature", constructor)
+    app.connect("doctree-read", names_of_ours_are_links)
     app.add_directive("command-line-help", CommandLineHelp)
     app.add_html_math_renderer("mathml", (inline_math, None), (display_math, None))

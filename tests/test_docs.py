@@ -1,4 +1,4 @@
-"""The site builds without a warning, and its API pages leave no public name out."""
+"""The site builds without a warning, its API pages leave no public name out, and its texts can be read as files."""
 
 import ast
 import importlib
@@ -51,3 +51,10 @@ def test_every_public_name_has_an_entry(tmp_path):
         assert not missing, module
     # What the converter of formulas does not know it copies, with TeX's separators.
     assert not [page.name for page in tmp_path.glob("*.html") if "<mi>&</mi>" in page.read_text()]
+
+
+def test_pages_read_well_as_files():
+    """A forge shows a role of MyST's as it is written; `conf.py` makes links of names in plain code."""
+    pages = [FOLDER.parent / "README.md", *FOLDER.rglob("*.md"), *FOLDER.glob("*.py")]
+    assert len(pages) > 20
+    assert not [page.name for page in pages if "{py:" in page.read_text()]
