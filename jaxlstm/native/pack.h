@@ -23,7 +23,7 @@ inline void pack(const Pack& run, Range columns) {
     const float* rows = run.matrix + from * K;
     if (!run.transposed)
       for (Index k = 0; k < K; ++k) store(to + k * W, load(run.matrix + k * run.N + from, count));
-    else if (count == W)
+    else if (count == W)  // Known to the compiler, which then unrolls it.
       for (Index k = 0; k < K; ++k) store(to + k * W, gather(rows + k, K, W));
     else
       for (Index k = 0; k < K; ++k) store(to + k * W, gather(rows + k, K, count));

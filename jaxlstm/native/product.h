@@ -67,8 +67,8 @@ void strips_of(Left a, Index tall, Index low, const float* b, Index K, Index str
   if (!mode.from_end) rest();
 }
 
-// Registers that hold sums. A sum waits four cycles for its last product, in which there is time for eight; with 12 in
-// hand the time is 0.82 of that with 8 (AVX2, one tile of 4 to 6 rows).
+// Registers that hold sums. A sum waits four cycles for its last product, in which there is time for eight: 16 are
+// enough, and of 16 registers 12 take 0.82 of the time of 8.
 inline constexpr int HELD = REGISTERS == 16 ? 12 : 16, MOST_ROWS = HELD / 2;
 
 // The more rows a tile has, the fewer vectors wide it is: one of B is used M times, and N of its lanes by each of A.
