@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
+from jax.extend.core import jaxpr_as_fun
 from jax.sharding import PartitionSpec as P
 
 from jaxlstm import _check, _check_cell
@@ -122,10 +124,10 @@ def _run(layer: Callable, settings: Settings, arrays: Arrays) -> tuple[jax.Array
     params = tuple(
         tuple(to(dtype, cell)._replace(extra=to(inside, cell.extra)) for cell in cells) for cells in arrays.params
     )
-    _check_rule(settings.cell, params, state)
+    cell, params = _closed(settings.cell, params, state)
     y, final = stack(
         functools.partial(layer, checkpoint_every=settings.checkpoint_every, unroll=settings.unroll),
-        settings.cell,
+        cell,
         params,
         x,
         state,
@@ -141,15 +143,29 @@ def _run(layer: Callable, settings: Settings, arrays: Arrays) -> tuple[jax.Array
     return (jnp.swapaxes(y, 0, 1) if settings.batch_first else y), final
 
 
-def _check_rule(cell: Cell, params: LSTMParams, state: Any) -> None:
-    """Before the rule is part of anything, try it on one row."""
+def _closed(cell: Cell, params: LSTMParams, state: Any) -> tuple[Cell, LSTMParams]:
+    """Before the rule is part of anything, try it on one row; what it closes over that JAX traces becomes `extra`.
+
+    For a derivative of one's own (`jax.custom_jvp`) may not close over such.
+    """
     first = params[0][0]
     extra, row = (
         jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[lead:], a.dtype), tree)  # noqa: B023
         for lead, tree in ((0, first.extra), (2, state))
     )
     hidden_size = first.weight_hh.shape[0] // cell.num_gates
-    _check_cell.check_rule(cell, extra, row, hidden_size, projected=first.weight_hr is not None)
+    traced, structure = _check_cell.check_rule(cell, extra, row, hidden_size, projected=first.weight_hr is not None)
+    if not any(isinstance(value, Tracer) for value in traced.consts):
+        return cell, params
+
+    @functools.wraps(cell.rule)
+    def rule(extra, *row):
+        own, closed_over = extra
+        leaves = jaxpr_as_fun(traced.replace(consts=closed_over))(*jax.tree.leaves((own, *row)))
+        return jax.tree.unflatten(structure, leaves)
+
+    with_all = (tuple(c._replace(extra=(c.extra, traced.consts)) for c in cells) for cells in params)
+    return cell._replace(rule=rule), tuple(with_all)
 
 
 def _time_major(arrays: Arrays, settings: Settings) -> Arrays:

@@ -195,7 +195,7 @@ def check_reset_state(state: Any, leading: str, lead: tuple[int, ...], sizes: Si
     return check_state(state, leading, lead, sizes, cell, "reset_state")
 
 
-def check_rule(cell: Cell, extra: Any, state: Any, hidden_size: int, *, projected: bool) -> None:
+def check_rule(cell: Cell, extra: Any, state: Any, hidden_size: int, *, projected: bool) -> tuple[Any, Any]:
     """That the rule gives back, for one row, a state like the one that it got, and an output `[H]`.
 
     Args:
@@ -204,10 +204,13 @@ def check_rule(cell: Cell, extra: Any, state: Any, hidden_size: int, *, projecte
         state: shapes and dtypes of one row.
         hidden_size: H.
         projected: whether W_hr y takes the place of h.
+
+    Returns:
+        The rule's jaxpr, and the structure of its result.
     """
     name, dtype = f"the rule of the cell {cell.name}", state.h.dtype
     sums = jax.ShapeDtypeStruct((cell.num_gates, hidden_size), dtype)
-    out = jax.eval_shape(cell.rule, extra, state, sums, sums)
+    traced, out = jax.make_jaxpr(cell.rule, return_shape=True)(extra, state, sums, sums)
     if not isinstance(out, tuple) or len(out) != 2:
         refuse(
             name, "(state, y), the state after the step and the output", type(out).__name__, "Return both.", TypeError
@@ -227,6 +230,7 @@ def check_rule(cell: Cell, extra: Any, state: Any, hidden_size: int, *, projecte
     if not hasattr(y, "shape") or (y.shape, y.dtype) != ((hidden_size,), dtype):
         got = f"{y.dtype}{show(y.shape)}" if hasattr(y, "shape") else type(y).__name__
         refuse(f"y from {name}", f"[H] = {dtype}[{hidden_size}]", got, "It is the output of one row and step.")
+    return traced, jax.tree.structure(out)
 
 
 def _show_tree(tree: Any) -> str:

@@ -112,8 +112,8 @@ class Cell(NamedTuple):
     Attributes:
         rule: from `(extra, state, x_sums [G, H], h_sums [G, H])` of one row to `(state, y)`: the state after the step,
             of the structure, shapes and dtypes of the one before, and the output y `[H]`. Any function that JAX
-            differentiates; it never sees the batch. With a projection, W_hr y takes the place of y and of h. What `jit`
-            or `grad` traces reaches it by `extra` or the state: JAX can't differentiate a rule that closes over such.
+            differentiates; it never sees the batch. With a projection, W_hr y takes the place of y and of h. It may
+            close over arrays that JAX traces; in `jax.shard_map` or on a mesh of `Explicit` axes give them as `extra`.
         num_gates: G.
         state: a NamedTuple type whose first field is `h`, which is fed to W_hh. Fields are `[H]` a row, and zero where
             a sequence begins; where `state` and `reset_state` say so, those after h are of any shape a row, a pytree

@@ -1,6 +1,7 @@
 """`fold` with rules written as a user writes them: what `lstm` computes, and states that no LSTM has."""
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import cases
@@ -130,6 +131,42 @@ def test_no_gate_of_ones_own_rule_is_transposed(name):
         return sorted(line.split("->")[1] for line in program.splitlines() if "stablehlo.transpose" in line)
 
     assert transposes(Cell(rule, num_gates=4)) == transposes(jaxlstm.cells.LSTM)
+
+
+TRANSFORMED = {
+    "grad": lambda loss: jax.grad(loss, argnums=(0, 1)),
+    "jit of grad": lambda loss: jax.jit(jax.grad(loss, argnums=(0, 1))),
+    "grad of jit": lambda loss: jax.grad(jax.jit(loss), argnums=(0, 1)),
+    "grad of the other argument": lambda loss: jax.jit(jax.grad(loss, argnums=1)),
+    "jvp": lambda loss: lambda *args: jax.jvp(loss, args, args),
+    "hessian": jax.hessian,
+    "vmap": lambda loss: lambda bias, params: jax.vmap(jax.grad(loss), (0, None))(jnp.stack([bias, -bias]), params),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMED)
+def test_a_rule_may_close_over_what_jax_traces(name):
+    """As a body of `lax.scan` may: a forget bias, and which units have it, are what they would be as `extra`."""
+    params = jaxlstm.init_lstm(jax.random.key(0), I, H, 2)
+    x = jax.random.normal(jax.random.key(1), (T, B, I))
+
+    def loss(bias, params, *, by_extra):
+        around = bias, bias * bias > 0.1
+
+        def rule(extra, state, x_sums, h_sums):
+            bias, which = extra if by_extra else around
+            i, f, g, o = x_sums + h_sums
+            return gated(state, i, jnp.where(which, f + bias, f), g, o)
+
+        if by_extra:
+            params = tuple(tuple(cell._replace(extra=around) for cell in layer) for layer in params)
+        return jnp.sum(jnp.sin(jaxlstm.fold(Cell(rule, num_gates=4), params, x)[0]))
+
+    got, wanted = (
+        TRANSFORMED[name](functools.partial(loss, by_extra=by_extra))(jnp.linspace(-1, 1, H), params)
+        for by_extra in (False, True)
+    )
+    assert_close(got, wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(1, B, I), (T, 0, I)], ids=["T = 1", "B = 0"])
