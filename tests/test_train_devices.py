@@ -23,20 +23,26 @@ from jaxlstm.cli import _stderr, main
 TEXT = "".join(f"{k}: the {'quick brown fox' if k % 3 else 'lazy dog'} jumps {k % 7} times\n" for k in range(50))
 OPTIONS = shlex.split("--steps 12 --save-every 5 --hidden 8 --batch 4 --window 16 --learning-rate 0.03")
 
-# `jaxlstm train`, in which a signal comes as step 7 begins, and after SIGSTOP silence soon counts as death.
+# `jaxlstm train`, in which a signal comes as step 7 begins, after SIGSTOP silence soon counts as death, and processes
+# say when they part.
 TRAIN = """
 import os, sys
+import jax
 from jaxlstm.cli import _fit, _processes, main
 
 number = int(sys.argv[1])
-train_step = _fit.train_step
+train_step, shutdown = _fit.train_step, jax.distributed.shutdown
 
 def signalled(config, model, mesh, state, *args):
     if number and state.step == 6:
         os.kill(os.getpid(), number)
     return train_step(config, model, mesh, state, *args)
 
-_fit.train_step = signalled
+def said():
+    print("Parting.")
+    shutdown()
+
+_fit.train_step, jax.distributed.shutdown = signalled, said
 _processes.PATIENCE = int(sys.argv[2])
 main(["train", *sys.argv[3:]])
 """
@@ -108,6 +114,10 @@ class Runs:
         return [line["loss"] for line in lines] + [line[held_out] for line in lines if held_out in line]
 
 
+def assert_ended(ends: Sequence[End], statuses: Sequence[int]) -> None:
+    assert [end.status for end in ends] == statuses, "\n".join(map(str, ends))  # A string is printed whole.
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
@@ -143,10 +153,11 @@ def test_two_devices_give_the_losses_of_one_and_resume_exactly(runs, expected):
 
 def test_two_processes_give_the_losses_of_one(runs, expected, capsys):
     ends = runs.two(runs.text, "--out", "two", *OPTIONS)
-    assert [end.status for end in ends] == [0, 0], ends
+    assert_ended(ends, [0, 0])
     np.testing.assert_allclose(runs.losses("two"), expected, rtol=1e-5)
     assert "Text: " in ends[0].out
     assert "12/12" in ends[0].err
+    assert ends[0].out.index("A sample:") < ends[0].out.index("Parting.")
     assert "Text: " not in ends[1].out
     assert ends[1].err == ""
     folder = {path.name for path in (runs.folder / "two").iterdir()}
@@ -161,7 +172,7 @@ def test_two_processes_give_the_losses_of_one(runs, expected, capsys):
 def of_two(runs) -> list[float]:
     """The losses of two processes that nothing disturbed."""
     ends = runs.two(runs.text, "--out", "undisturbed", *OPTIONS)
-    assert [end.status for end in ends] == [0, 0], ends
+    assert_ended(ends, [0, 0])
     return runs.losses("undisturbed")
 
 
@@ -180,7 +191,7 @@ def test_a_lost_process_ends_the_other_with_a_line_and_the_run_resumes(numbers, 
     assert said.startswith("Error: another process of the run is lost")
     assert all("/12  " in line or line.startswith("Step ") or not line.strip() for line in progress), progress
     ends = runs.two("--resume", "--out", out)
-    assert [end.status for end in ends] == [0, 0], ends
+    assert_ended(ends, [0, 0])
     assert "Going on from step 5 of 12." in ends[0].out
     assert runs.losses(out) == of_two
 
@@ -191,7 +202,7 @@ def test_a_lost_process_ends_the_other_with_a_line_and_the_run_resumes(numbers, 
 def test_a_signal_to_one_process_stops_both_and_saves_what_one_goes_on_with(numbers, status, runs, expected):
     out = f"stopped {status}"
     ends = runs.two(runs.text, "--out", out, *OPTIONS, numbers=numbers)
-    assert [end.status for end in ends] == [status, status], ends
+    assert_ended(ends, [status, status])
     assert "Step 9 of 12 is saved." in ends[0].err
     assert ends[1].err == ""
     end = runs.one("--resume", "--out", out)

@@ -89,13 +89,15 @@ def joined(members: Processes | None, settings: Any) -> Iterator[None]:
     try:
         _check_alike(settings)
         yield
+        # However long the first one still works alone: soon after they part, XLA's threads may abort a process for it.
+        multihost_utils.sync_global_devices("all is done")
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         if isinstance(error, ValueError) and "Gloo" not in str(error):  # Which is what its errors are.
             raise
         # Not in order, for that waits for the process that is lost.
         os.write(2, f"{_stderr.LOST} {str(error).splitlines()[0]}\n".encode())
         os._exit(1)
-    # In order, before the others are left with nothing to do. After an exception JAX does so itself at the end.
+    # In order, which takes all of them. After an exception JAX does so itself at the end.
     jax.distributed.shutdown()
 
 

@@ -68,22 +68,21 @@ def train(
     leads = members is None or members.id == 0
     _devices.ask_for(devices)
     try:
-        with contextlib.ExitStack() as folder:
-            with _processes.joined(members, settings=(config, job.record.text_sha256, devices)):
-                mesh = _devices.make_mesh(devices, config.batch)
-                from jaxlstm.cli._fit import fit
-                from jaxlstm.cli._model import check_memory
-                from jaxlstm.cli._report import report
+        with _processes.joined(members, settings=(config, job.record.text_sha256, devices)):
+            mesh = _devices.make_mesh(devices, config.batch)
+            from jaxlstm.cli._fit import fit
+            from jaxlstm.cli._model import check_memory
+            from jaxlstm.cli._report import report
 
-                check_memory(job.record, mesh)
+            check_memory(job.record, mesh)
+            with _lock.held(out) if leads else contextlib.nullcontext():
                 if leads:
-                    folder.enter_context(_lock.held(out))
                     if _begun(out, resume, given) != saved:
                         raise click.UsageError(f"--out {out}: another process has trained in it meanwhile. Look again.")
                     _begin(out, saved, job, resume=resume)
                 state = fit(out, job, mesh, resume=resume)
-            if leads:
-                report(out, job, state)
+                if leads:
+                    report(out, job, state)
     except Stopped as stopped:
         if leads:
             say(f"Interrupted. {stopped}\nGo on with: jaxlstm train --resume --out {shlex.quote(str(out))}")
