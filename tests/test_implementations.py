@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from derivatives import MIXED, everything, loss_of, plain_layer, problem
+from derivatives import MIXED, everything, everything_of_reference, loss_of, plain_layer, problem
 from jax import export
 from table import interpreted, recording, table_of
 from trees import assert_within_rounding
@@ -38,22 +38,35 @@ def test_none_is_left_out():
     assert set(NAMES) == set(ON_CPU) - {"xla", "None"} | {"cudnn"}  # tests/test_cudnn.py runs what of it a CPU can.
 
 
-@pytest.mark.parametrize("options", [{"bias": False}, {"bidirectional": True, "ragged": True, "resets": True}])
-def test_value_and_gradient_are_those_of_the_plain_scan_in_float64(lstm, options):
-    def value_and_gradient(run, args):
-        return jax.jit(lambda args: (run(*args), jax.grad(loss_of(run), argnums=(0, 1, 2))(*args)))(args)
+PROBLEMS = {
+    "without bias": {"bias": False},
+    "both directions": {"bidirectional": True, "ragged": True, "resets": True},
+    "one layer": {"num_layers": 1, "ragged": True, "resets": True},
+}
 
+
+@functools.cache
+def reference(name, derivatives):
+    """A problem in float64, and what the plain scan makes of it, once for all implementations."""
     with jax.enable_x64(True):
-        args, _, kwargs = problem(**options)
-        wanted = value_and_gradient(functools.partial(_stack.stack, plain_layer, LSTM, **kwargs), args)
-    assert_within_rounding(value_and_gradient(functools.partial(lstm, **kwargs), in_float32(args)), wanted)
+        args, direction, kwargs = problem(**PROBLEMS[name])
+        plain = functools.partial(_stack.stack, plain_layer, LSTM, **kwargs)
+        return args, direction, kwargs, derivatives(plain, args, direction)
+
+
+def value_and_gradients(run, args, direction):
+    del direction
+    return jax.jit(lambda args: (run(*args), jax.grad(loss_of(run), argnums=(0, 1, 2))(*args)))(args)
+
+
+@pytest.mark.parametrize("name", ["without bias", "both directions"])
+def test_value_and_gradient_are_those_of_the_plain_scan_in_float64(lstm, name):
+    args, _, kwargs, wanted = reference(name, value_and_gradients)
+    assert_within_rounding(value_and_gradients(functools.partial(lstm, **kwargs), in_float32(args), None), wanted)
 
 
 def test_all_other_derivatives(lstm):
-    options = {"num_layers": 1, "ragged": True, "resets": True}
-    with jax.enable_x64(True):
-        args, direction, kwargs = problem(**options)
-        wanted = everything(functools.partial(_stack.stack, plain_layer, LSTM, **kwargs), args, direction)
+    args, direction, kwargs, wanted = reference("one layer", everything_of_reference)
     assert_within_rounding(everything(functools.partial(lstm, **kwargs), *in_float32((args, direction))), wanted)
 
 
