@@ -31,15 +31,16 @@ def float64():
         yield
 
 
-# Each option alone that a layer sees, and all together, is what a rule can get wrong; the full product costs minutes.
+# Each option alone, and all together, is what a rule can get wrong; the full product costs minutes of compilation.
 EVERYTHING = {"num_layers": 1, "bidirectional": True, "ragged": True, "resets": True, "proj_size": P}
-ALONE = [{}, {"bias": False}, {"proj_size": P}, {"ragged": True}, {"resets": True}]
+ALONE = [{}, {"bias": False}, {"proj_size": P}, {"bidirectional": True}, {"ragged": True}, {"resets": True}]
 
 
 @pytest.mark.optimized
 @pytest.mark.parametrize(
     ("options", "checkpoint_every"),
-    [({"num_layers": 1} | options, None) for options in ALONE] + [(EVERYTHING, None), (EVERYTHING, 2)],
+    [({"num_layers": 1} | options, None) for options in ALONE]
+    + [(EVERYTHING, None), ({"num_layers": 1}, 2), (EVERYTHING, 2)],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else f"checkpoint_every={value}",
 )
 def test_rule_equals_differentiated_scan(options, checkpoint_every):
@@ -85,7 +86,7 @@ def test_any_cells_rule_equals_its_differentiated_scan(name):
 
 
 def test_finite_differences_to_second_order_in_both_modes():
-    (params, x, state), _, kwargs = problem(num_layers=1, ragged=True)
+    (params, x, state), _, kwargs = problem(**EVERYTHING)
     call = jax.jit(lambda params, x, state: jaxlstm.lstm(params, x, state, **kwargs))
     check_grads(call, (params, x, state), order=2, modes=("fwd", "rev"), atol=1e-5, rtol=1e-5)
 

@@ -89,7 +89,7 @@ def joined(members: Processes | None, settings: Any) -> Iterator[None]:
     try:
         _check_alike(settings)
         yield
-        # However long the first one still works alone: soon after they part, XLA's threads may abort a process for it.
+        # Wait for the first one, which reports alone: a while after they part, XLA's threads may abort a process for it.
         multihost_utils.sync_global_devices("all is done")
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         if isinstance(error, ValueError) and "Gloo" not in str(error):  # Which is what its errors are.
