@@ -176,6 +176,18 @@ def of_two(runs) -> list[float]:
     return runs.losses("undisturbed")
 
 
+def test_a_report_that_fails_is_the_first_processs_error_alone(runs, of_two):
+    picture = runs.folder / "undisturbed" / "loss.png"
+    picture.unlink()
+    picture.mkdir()
+    ends = runs.two("--resume", "--out", "undisturbed")
+    assert_ended(ends, [1, 0])
+    assert ends[0].err.splitlines()[-1].startswith("Error: ")
+    assert "loss.png" in ends[0].err.splitlines()[-1]
+    assert ends[1].err == ""
+    assert runs.losses("undisturbed") == of_two
+
+
 @pytest.mark.parametrize(
     ("numbers", "lost"),
     [((0, signal.SIGKILL), 1), ((signal.SIGKILL, 0), 0), ((0, signal.SIGSTOP), 1)],

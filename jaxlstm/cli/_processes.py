@@ -89,8 +89,6 @@ def joined(members: Processes | None, settings: Any) -> Iterator[None]:
     try:
         _check_alike(settings)
         yield
-        # Wait for the first one, which reports alone: a while after they part, XLA's threads may abort a process for it.
-        multihost_utils.sync_global_devices("all is done")
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         if isinstance(error, ValueError) and "Gloo" not in str(error):  # Which is what its errors are.
             raise
@@ -99,6 +97,11 @@ def joined(members: Processes | None, settings: Any) -> Iterator[None]:
         os._exit(1)
     # In order, which takes all of them. After an exception JAX does so itself at the end.
     jax.distributed.shutdown()
+
+
+def meet() -> None:
+    """Wait for all processes, however long one of them works alone."""
+    multihost_utils.sync_global_devices("jaxlstm train")
 
 
 def _check_alike(settings: Any) -> None:

@@ -81,8 +81,12 @@ def train(
                         raise click.UsageError(f"--out {out}: another process has trained in it meanwhile. Look again.")
                     _begin(out, saved, job, resume=resume)
                 state = fit(out, job, mesh, resume=resume)
-                if leads:
-                    report(out, job, state)
+                try:
+                    if leads:
+                        report(out, job, state)
+                finally:
+                    # A while after they part, XLA's threads may abort a process for it.
+                    _processes.meet()
     except Stopped as stopped:
         if leads:
             say(f"Interrupted. {stopped}\nGo on with: jaxlstm train --resume --out {shlex.quote(str(out))}")
